@@ -1,0 +1,160 @@
+// Package migrations creates and upgrades the database schema: our own tables with goose, River's with its migrator.
+//
+// Every step is additive, so that customers' views keep working, and the previous version's programs keep working on
+// the new schema while a deployment rolls.
+package migrations
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivermigrate"
+)
+
+//go:embed *.sql
+var files embed.FS
+
+// Files holds the SQL of every step, named NNNNN_what.sql.
+func Files() fs.FS { return files }
+
+// versionTable is where goose keeps which steps have run, in the mirror's schema.
+const versionTable = "sync_migrations"
+
+// lockKey is the advisory lock that one migration at a time holds, chosen once and never changed.
+const lockKey = 0x6c656164_67726964 // "leadgrid"
+
+// Schemas names the two schemas everything lives in.
+type Schemas struct {
+	Mirror string // the mirrored tables and our own bookkeeping
+	Queue  string // River's tables
+}
+
+// ErrBehind says that the schema is older than this program needs.
+var ErrBehind = errors.New("the database schema is not up to date: run `worker migrate`")
+
+// Up brings the database that config points at to the newest schema. Several may run it at once: one works and the
+// others wait for it. The role needs CREATE on the database only while the schemas do not exist yet.
+func Up(ctx context.Context, config *pgx.ConnConfig, schemas Schemas) error {
+	// The lock sits on a connection of its own: River's migrator and goose open theirs as they like.
+	locker, err := pgx.ConnectConfig(ctx, config.Copy())
+	if err != nil {
+		return fmt.Errorf("connect to migrate: %w", err)
+	}
+	defer locker.Close(context.WithoutCancel(ctx))
+	if _, err := locker.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey); err != nil {
+		return fmt.Errorf("wait for other migrations: %w", err)
+	}
+	for _, schema := range []string{schemas.Mirror, schemas.Queue} {
+		if err := createSchema(ctx, locker, schema); err != nil {
+			return err
+		}
+	}
+	if err := upMirror(ctx, config, schemas.Mirror); err != nil {
+		return fmt.Errorf("migrate schema %s: %w", schemas.Mirror, err)
+	}
+	if err := upQueue(ctx, config, schemas.Queue); err != nil {
+		return fmt.Errorf("migrate schema %s: %w", schemas.Queue, err)
+	}
+	return nil
+}
+
+// createSchema looks first: CREATE SCHEMA IF NOT EXISTS demands CREATE on the database even where the schema exists.
+func createSchema(ctx context.Context, conn *pgx.Conn, name string) error {
+	var exists bool
+	if err := conn.QueryRow(ctx, `SELECT to_regnamespace(quote_ident($1)) IS NOT NULL`, name).Scan(&exists); err != nil {
+		return fmt.Errorf("look for schema %s: %w", name, err)
+	}
+	if exists {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, `CREATE SCHEMA `+pgx.Identifier{name}.Sanitize()); err != nil {
+		return fmt.Errorf("create schema %s: %w", name, err)
+	}
+	return nil
+}
+
+func upMirror(ctx context.Context, config *pgx.ConnConfig, schema string) error {
+	config = config.Copy()
+	config.RuntimeParams["search_path"] = pgx.Identifier{schema}.Sanitize()
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName(versionTable))
+	if err != nil {
+		return err
+	}
+	_, err = provider.Up(ctx)
+	return err
+}
+
+func upQueue(ctx context.Context, config *pgx.ConnConfig, schema string) error {
+	poolConfig, err := pgxpool.ParseConfig("")
+	if err != nil {
+		return err
+	}
+	poolConfig.ConnConfig = config.Copy()
+	poolConfig.MaxConns = 2
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Schema: schema})
+	if err != nil {
+		return err
+	}
+	_, err = migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	return err
+}
+
+// Check returns nil when the schema is at least as new as this program needs, ErrBehind when it is older.
+func Check(ctx context.Context, pool *pgxpool.Pool, schemas Schemas) error {
+	var have int64
+	err := pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+
+		pgx.Identifier{schemas.Mirror, versionTable}.Sanitize()+` WHERE is_applied`).Scan(&have)
+	if isUndefined(err) || (err == nil && have < Newest()) {
+		return ErrBehind
+	}
+	if err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Schema: schemas.Queue})
+	if err != nil {
+		return err
+	}
+	versions, err := migrator.ExistingVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("read queue schema version: %w", err)
+	}
+	if all := migrator.AllVersions(); len(versions) == 0 || versions[len(versions)-1].Version < all[len(all)-1].Version {
+		return ErrBehind
+	}
+	return nil
+}
+
+// Newest is the version of the last step in this program.
+func Newest() int64 {
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil || len(names) == 0 {
+		panic("migrations: no SQL embedded")
+	}
+	version, err := goose.NumericComponent(names[len(names)-1])
+	if err != nil {
+		panic("migrations: " + err.Error())
+	}
+	return version
+}
+
+// isUndefined tells a table or schema that does not exist yet from other trouble.
+func isUndefined(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pgErr.Code == "42P01" || pgErr.Code == "3F000")
+}

@@ -246,7 +246,7 @@ VALUES ('flows'), ('stages'), ('dossiers'), ('contacts'), ('dossier_contacts'), 
 
 -- The organization this mirror belongs to, and what keeps us from asking LeadGrid: scope '*' is all of it.
 CREATE TABLE sync_organization (
-    only            boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton       boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     organization_id text,
     adopted_at      timestamptz NOT NULL DEFAULT now()
 );

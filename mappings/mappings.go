@@ -1,0 +1,116 @@
+// Package mappings says which field of a LeadGrid object goes to which column, with which type. Everything that writes
+// mirrored rows is driven by it.
+package mappings
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Kind names a mirrored table, and the objects in it.
+type Kind string
+
+// The mirrored tables.
+const (
+	Flows    Kind = "flows"
+	Stages   Kind = "stages"
+	Dossiers Kind = "dossiers"
+	Contacts Kind = "contacts"
+	Links    Kind = "dossier_contacts"
+	Notes    Kind = "notes"
+)
+
+// Kinds lists the mirrored tables, parents before children.
+var Kinds = []Kind{Flows, Stages, Dossiers, Contacts, Links, Notes}
+
+// Object is one LeadGrid object as the API gave it: its fields by name, each value the JSON text received.
+type Object map[string]json.RawMessage
+
+// Column is one column of a mirrored table.
+type Column struct {
+	Name string
+	Type Type
+}
+
+// Table maps one kind of object.
+type Table struct {
+	Kind    Kind
+	Key     []string
+	Columns []Column
+}
+
+// Mapping maps every kind.
+type Mapping struct {
+	tables map[Kind]*Table
+}
+
+//go:embed default.yaml
+var defaultYAML []byte
+
+// Default is the mapping that mirrors every documented field under its own name.
+func Default() *Mapping {
+	mapping, err := parse(defaultYAML)
+	if err != nil {
+		panic("mappings: the embedded default is broken: " + err.Error())
+	}
+	return mapping
+}
+
+// Table returns the mapping of one kind.
+func (m *Mapping) Table(kind Kind) *Table { return m.tables[kind] }
+
+func parse(text []byte) (*Mapping, error) {
+	var file map[Kind]struct {
+		Key     []string      `yaml:"key"`
+		Columns yaml.MapSlice `yaml:"columns"`
+	}
+	if err := yaml.UnmarshalWithOptions(text, &file, yaml.Strict()); err != nil {
+		return nil, err
+	}
+	mapping := &Mapping{tables: make(map[Kind]*Table, len(file))}
+	for kind, entry := range file {
+		if !slices.Contains(Kinds, kind) {
+			return nil, fmt.Errorf("unknown table %q", kind)
+		}
+		table := &Table{Kind: kind, Key: entry.Key}
+		for _, column := range entry.Columns {
+			columnType := Type(fmt.Sprint(column.Value))
+			if !columnType.valid() {
+				return nil, fmt.Errorf("%s.%s: unknown type %q", kind, column.Key, columnType)
+			}
+			table.Columns = append(table.Columns, Column{Name: fmt.Sprint(column.Key), Type: columnType})
+		}
+		mapping.tables[kind] = table
+	}
+	return mapping, nil
+}
+
+// Documented reports whether the table has a column for the field of that name.
+func (t *Table) Documented(field string) bool {
+	return slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Name == field })
+}
+
+// Row gives the object's values in the order of Columns, each in Postgres's text form, nil for null.
+func (t *Table) Row(object Object) []*string {
+	row := make([]*string, len(t.Columns))
+	for i, column := range t.Columns {
+		row[i] = column.Type.text(object[column.Name])
+	}
+	return row
+}
+
+// ID gives the object's key, one text per key column. ok is false when a key is missing or neither text nor number.
+func (t *Table) ID(object Object) (key []string, ok bool) {
+	for _, name := range t.Key {
+		value := Text.text(object[name])
+		if value == nil || *value == "" {
+			return nil, false
+		}
+		key = append(key, *value)
+	}
+	return key, true
+}

@@ -1,0 +1,134 @@
+package leadgridapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// decode fills the fields of the struct that into points to from the JSON
+// object raw, by their json tags, and keeps raw in *keep. A value that does not
+// fit its field leaves it zero; one that is no object leaves all of them zero.
+// Keys match exactly, unlike in encoding/json.
+func decode(raw []byte, into any, keep *json.RawMessage) error {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &members)
+	v := reflect.ValueOf(into).Elem()
+	v.SetZero()
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Tag.Get("json")
+		if value, ok := members[name]; ok {
+			decodeField(name, value, v.Field(i))
+		}
+	}
+	*keep = bytes.Clone(raw)
+	return nil
+}
+
+func decodeField(name string, value json.RawMessage, field reflect.Value) {
+	if json.Unmarshal(value, field.Addr().Interface()) == nil {
+		return
+	}
+	field.SetZero()
+	// Ids are text to us; one that comes as a number is still an id.
+	if strings.HasSuffix(name, "id") && field.Kind() == reflect.String && isNumber(value) {
+		field.SetString(string(value))
+	}
+}
+
+func isNumber(value []byte) bool {
+	return len(value) > 0 && (value[0] == '-' || '0' <= value[0] && value[0] <= '9')
+}
+
+// envelope is what every answer is wrapped in.
+type envelope struct {
+	data json.RawMessage
+	meta Meta
+}
+
+// open unwraps body, whose data must begin with the byte kind: '{' or '['.
+func open(body []byte, kind byte) (envelope, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil {
+		// The reason, without the words of the body: a type error quotes none,
+		// a syntax error one character.
+		return envelope{}, fmt.Errorf("its body is not a JSON object: %w", err)
+	}
+	data := members["data"]
+	if len(data) == 0 || data[0] != kind {
+		return envelope{}, errors.New("its data is missing or of the wrong shape")
+	}
+	var meta Meta
+	_ = meta.UnmarshalJSON(members["meta"])
+	return envelope{data: data, meta: meta}, nil
+}
+
+// one sends r and decodes the single object of its answer.
+func one[T any](ctx context.Context, c *Client, r request) (T, error) {
+	var object T
+	a, err := c.do(ctx, r)
+	if err != nil {
+		return object, err
+	}
+	e, err := open(a.body, '{')
+	if err != nil {
+		return object, a.misunderstood(err)
+	}
+	if err := json.Unmarshal(e.data, &object); err != nil {
+		return object, a.misunderstood(err)
+	}
+	return object, nil
+}
+
+// list sends r and decodes the page of objects of its answer.
+func list[T any](ctx context.Context, c *Client, r request) (Page[T], error) {
+	a, err := c.do(ctx, r)
+	if err != nil {
+		return Page[T]{}, err
+	}
+	e, err := open(a.body, '[')
+	if err != nil {
+		return Page[T]{}, a.misunderstood(err)
+	}
+	page := Page[T]{Meta: e.meta, Raw: a.body}
+	if err := json.Unmarshal(e.data, &page.Items); err != nil {
+		return Page[T]{}, a.misunderstood(err)
+	}
+	return page, nil
+}
+
+// jsonRequest makes a request that carries body as JSON.
+func jsonRequest(method, path string, body any) (request, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return request{}, fmt.Errorf("%w: %w", ErrInvalidInput, err)
+	}
+	return request{method: method, path: path, body: encoded, contentType: "application/json"}, nil
+}
+
+// Changes is what an update changes: field names, as LeadGrid spells them, with
+// their new values. A nil value is sent as null, which clears the field; a field
+// that is not named stays as it is.
+//
+// Only assigned_to is documented to take null. Read the object back to see
+// whether another field was cleared.
+type Changes map[string]any
+
+func (c Changes) request(path string) (request, error) {
+	if len(c) == 0 {
+		return request{}, fmt.Errorf("%w: no changes", ErrInvalidInput)
+	}
+	return jsonRequest(http.MethodPatch, path, c)
+}
+
+// get makes a request for one object.
+func get(path string) request { return request{method: http.MethodGet, path: path} }
+
+// clone keeps an iterator's filter from changing under it.
+func clone(values []string) []string { return slices.Clone(values) }

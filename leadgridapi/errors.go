@@ -1,0 +1,189 @@
+package leadgridapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// The documented refusals, to be told apart with [errors.Is].
+var (
+	ErrUnauthorized     = errors.New("leadgrid: the key is missing, wrong or expired")
+	ErrPlanRequired     = errors.New("leadgrid: the organization's plan has no API access")
+	ErrForbidden        = errors.New("leadgrid: the key lacks the scope")
+	ErrNotFound         = errors.New("leadgrid: no such object in this organization")
+	ErrInvalidBody      = errors.New("leadgrid: the request was not accepted")
+	ErrDuplicateContact = errors.New("leadgrid: a contact with this e-mail exists")
+	ErrRateLimited      = errors.New("leadgrid: too many requests")
+	ErrInternal         = errors.New("leadgrid: an internal error of LeadGrid")
+)
+
+var (
+	// ErrInvalidInput is what the client itself refuses to send: an empty id, a
+	// CV that is no PDF, values that have no JSON.
+	ErrInvalidInput = errors.New("leadgrid: invalid input")
+
+	// ErrNoKey means that there is no key to call LeadGrid with.
+	ErrNoKey = errors.New("leadgrid: no API key")
+
+	// ErrRedirect is in the *ProtocolError for an answer that sends the client
+	// elsewhere, as LeadGrid's other host names do. The base URL should name
+	// the final place.
+	ErrRedirect = errors.New("redirected")
+)
+
+var byCode = map[string]error{
+	"unauthorized":      ErrUnauthorized,
+	"plan_required":     ErrPlanRequired,
+	"forbidden":         ErrForbidden,
+	"not_found":         ErrNotFound,
+	"invalid_body":      ErrInvalidBody,
+	"duplicate_contact": ErrDuplicateContact,
+	"rate_limited":      ErrRateLimited,
+	"internal":          ErrInternal,
+}
+
+// byStatus serves answers without a documented code, from a proxy perhaps. It
+// leaves out what would be a verdict on an object or on a request: a 404 that
+// LeadGrid did not write proves nothing about a dossier.
+var byStatus = map[int]error{
+	http.StatusUnauthorized:        ErrUnauthorized,
+	http.StatusPaymentRequired:     ErrPlanRequired,
+	http.StatusForbidden:           ErrForbidden,
+	http.StatusTooManyRequests:     ErrRateLimited,
+	http.StatusInternalServerError: ErrInternal,
+}
+
+// An Error is an answer with a status of 400 or more. With [errors.Is] it matches
+// the documented refusal that its code, or else its status, stands for.
+//
+// Its text leaves Message out, which may quote what a person typed.
+type Error struct {
+	Status     int           // the HTTP status
+	Code       string        // LeadGrid's code, empty if the body held none
+	Message    string        // LeadGrid's words, for people
+	Method     string        // the request's method
+	Path       string        // the request's path below the base URL, without its query
+	RetryAfter time.Duration // how long LeadGrid asks to wait; 0 if it does not say, but [DefaultRetryAfter] on a 429
+}
+
+// newError reads a refusal. It does not insist on JSON: what a proxy writes in
+// front of a LeadGrid that is down is still a refusal with a status.
+func newError(r request, seen Observation, body []byte, key string) error {
+	var answer struct {
+		Error struct{ Code, Message any }
+	}
+	_ = json.Unmarshal(body, &answer)
+	code, _ := answer.Error.Code.(string)
+	message, _ := answer.Error.Message.(string)
+	e := &Error{
+		Status:     seen.Status,
+		Code:       strings.ReplaceAll(code, key, "[key]"),
+		Message:    strings.ReplaceAll(message, key, "[key]"),
+		Method:     r.method,
+		Path:       r.path,
+		RetryAfter: seen.RetryAfter,
+	}
+	if e.Status == http.StatusTooManyRequests {
+		return &RateLimitError{RetryAfter: e.RetryAfter, Err: e}
+	}
+	return e
+}
+
+func (e *Error) Error() string {
+	text := fmt.Sprintf("leadgrid: %s %s: %d", e.Method, e.Path, e.Status)
+	if _, documented := byCode[e.Code]; documented {
+		return text + " " + e.Code
+	}
+	return text + " " + http.StatusText(e.Status)
+}
+
+// Is reports whether target is the documented refusal that e stands for.
+func (e *Error) Is(target error) bool {
+	refusal, documented := byCode[e.Code]
+	if !documented {
+		refusal = byStatus[e.Status]
+	}
+	return refusal != nil && refusal == target
+}
+
+// A RateLimitError is a refusal for too many requests.
+type RateLimitError struct {
+	RetryAfter time.Duration // how long to wait: as LeadGrid says, or [DefaultRetryAfter]
+	Err        *Error
+}
+
+func (e *RateLimitError) Error() string {
+	return fmt.Sprintf("%v, retry after %v", e.Err, e.RetryAfter)
+}
+
+// Unwrap returns the *Error.
+func (e *RateLimitError) Unwrap() error { return e.Err }
+
+// A ProtocolError is an answer below 400 that is not what LeadGrid documents: cut
+// short, not JSON, of another shape, too large, or a redirect. Where Status is
+// 2xx, a write was done, although what it made is not known.
+type ProtocolError struct {
+	Method, Path string
+	Status       int
+	Err          error
+}
+
+func (e *ProtocolError) Error() string {
+	return fmt.Sprintf("leadgrid: %s %s: %d, but %v", e.Method, e.Path, e.Status, e.Err)
+}
+
+// Unwrap returns what was wrong with the answer.
+func (e *ProtocolError) Unwrap() error { return e.Err }
+
+// A TransportError means that no answer came.
+type TransportError struct {
+	Method, Path string
+	Sent         bool // whether LeadGrid may have seen, and done, the request
+	Err          error
+}
+
+func (e *TransportError) Error() string {
+	return fmt.Sprintf("leadgrid: %s %s: no answer: %v", e.Method, e.Path, e.Err)
+}
+
+// Unwrap returns what the network said.
+func (e *TransportError) Unwrap() error { return e.Err }
+
+// Sent reports whether LeadGrid may have seen the request that ended in err. If
+// not, sending it again cannot do anything twice.
+func Sent(err error) bool {
+	if e, ok := errors.AsType[*TransportError](err); ok {
+		return e.Sent
+	}
+	if _, ok := errors.AsType[*ProtocolError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*Error](err)
+	return ok
+}
+
+// withoutKey strips err of the request's URL, whose query may hold a person's
+// name, and makes sure that no transport put the key into it.
+func withoutKey(err error, key string) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	if text := err.Error(); strings.Contains(text, key) {
+		return errors.New(strings.ReplaceAll(text, key, "[key]"))
+	}
+	return err
+}
+
+// redirectTo says where resp points, as far as that helps to mend the base URL:
+// the rest of a Location may repeat the query.
+func redirectTo(resp *http.Response) error {
+	if to, err := resp.Location(); err == nil {
+		return fmt.Errorf("%w to %s://%s", ErrRedirect, to.Scheme, to.Host)
+	}
+	return ErrRedirect
+}

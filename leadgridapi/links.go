@@ -1,0 +1,79 @@
+package leadgridapi
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"net/http"
+	"net/url"
+)
+
+// Values LeadGrid documents for a [Link]'s RoleOnDossier. More may come.
+const (
+	RolePrimary       = "primary"
+	RoleHiringManager = "hiring_manager"
+	RoleDecisionMaker = "decision_maker"
+	RoleChampion      = "champion"
+	RoleGatekeeper    = "gatekeeper"
+	RoleIntroducer    = "introducer"
+	RoleOther         = "other"
+)
+
+// A Link ties a contact to a dossier.
+type Link struct {
+	DossierID     string `json:"dossier_id"`
+	ContactID     string `json:"contact_id"`
+	FullName      string `json:"full_name"`
+	Email         string `json:"email"`
+	Company       string `json:"company"`
+	RoleOnDossier string `json:"role_on_dossier"`
+	IsPrimary     bool   `json:"is_primary"`
+
+	Raw json.RawMessage `json:"-"`
+}
+
+// UnmarshalJSON decodes l as the package documentation says of objects.
+func (l *Link) UnmarshalJSON(raw []byte) error { return decode(raw, l, &l.Raw) }
+
+func (l Link) key() string { return keyOr(l.ContactID, l.Raw) }
+
+// ListLinks returns one page of a dossier's links. Scope: contacts:read.
+func (c *Client) ListLinks(ctx context.Context, dossierID string, p PageRequest) (Page[Link], error) {
+	to, err := path("dossiers", dossierID, "contacts")
+	if err != nil {
+		return Page[Link]{}, err
+	}
+	return list[Link](ctx, c, request{method: http.MethodGet, path: to, query: p.addTo(url.Values{})})
+}
+
+// Links iterates over all links of a dossier. Scope: contacts:read.
+func (c *Client) Links(ctx context.Context, dossierID string) iter.Seq2[Link, error] {
+	return pages(func(p PageRequest) (Page[Link], error) { return c.ListLinks(ctx, dossierID, p) }, Link.key)
+}
+
+// A LinkInput is a new link.
+type LinkInput struct {
+	ContactID     string `json:"contact_id"`
+	RoleOnDossier string `json:"role_on_dossier"`
+	IsPrimary     bool   `json:"is_primary,omitempty"` // demotes the primary contact there was
+}
+
+// LinkContact ties a contact to a dossier. Scopes: contacts:write and
+// dossiers:write.
+func (c *Client) LinkContact(ctx context.Context, dossierID string, in LinkInput) (Link, error) {
+	p, err := path("dossiers", dossierID, "contacts")
+	if err != nil {
+		return Link{}, err
+	}
+	r, err := jsonRequest(http.MethodPost, p, in)
+	if err != nil {
+		return Link{}, err
+	}
+	return one[Link](ctx, c, r)
+}
+
+// UnlinkContact takes a contact off a dossier; both stay. Scopes: contacts:write
+// and dossiers:write.
+func (c *Client) UnlinkContact(ctx context.Context, dossierID, contactID string) error {
+	return c.delete(ctx, "dossiers", dossierID, "contacts", contactID)
+}

@@ -1,0 +1,113 @@
+package leadgridapi
+
+import (
+	"encoding/json"
+	"errors"
+	"iter"
+	"net/url"
+	"strconv"
+)
+
+// MaxPerPage is the largest page LeadGrid serves.
+const MaxPerPage = 100
+
+// A PageRequest asks for one page of a list. Its zero value leaves both numbers
+// to LeadGrid, which answers with the first 25.
+type PageRequest struct {
+	Page    int // counted from 1; 0 for LeadGrid's default
+	PerPage int // at most [MaxPerPage], which larger numbers become; 0 for LeadGrid's default
+}
+
+func (p PageRequest) addTo(query url.Values) url.Values {
+	if p.Page > 0 {
+		query.Set("page", strconv.Itoa(p.Page))
+	}
+	if p.PerPage > 0 {
+		query.Set("per_page", strconv.Itoa(min(p.PerPage, MaxPerPage)))
+	}
+	return query
+}
+
+// Meta is what LeadGrid says about a page. What it does not say is nil.
+type Meta struct {
+	Total   *int `json:"total"`    // of the whole list; counted apart, so a hint only
+	Page    *int `json:"page"`     // counted from 1
+	PerPage *int `json:"per_page"` // may differ from what was asked for
+
+	Raw json.RawMessage `json:"-"` // as it came, nil if it did not
+}
+
+// UnmarshalJSON decodes m as the package documentation says of objects.
+func (m *Meta) UnmarshalJSON(raw []byte) error { return decode(raw, m, &m.Raw) }
+
+// A Page is one page of a list.
+type Page[T any] struct {
+	Items []T
+	Meta  Meta
+	Raw   json.RawMessage // the whole answer
+}
+
+// Last reports whether p surely ends its list: it is empty, or shorter than its
+// own Meta says pages are, while the total promises no more. The number asked
+// for does not count, since LeadGrid may serve smaller pages; without Meta, only
+// an empty page is surely the last.
+func (p Page[T]) Last() bool {
+	if len(p.Items) == 0 {
+		return true
+	}
+	if p.Meta.PerPage == nil || len(p.Items) >= *p.Meta.PerPage {
+		return false
+	}
+	if p.Meta.Total == nil {
+		return true
+	}
+	before := 0
+	if p.Meta.Page != nil {
+		before = (*p.Meta.Page - 1) * *p.Meta.PerPage
+	}
+	return before+len(p.Items) >= *p.Meta.Total
+}
+
+// pages iterates over the objects of a list, page by page. LeadGrid does not say
+// what a page past the end looks like, or whether every list has pages, so
+// the list ends with a page that is surely the last, with a 404 after the first
+// page, and with a page that holds nothing but what the first or the previous
+// page held. key tells objects of the list apart.
+func pages[T any](fetch func(PageRequest) (Page[T], error), key func(T) string) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var first, previous map[string]bool
+		for n := 1; ; n++ {
+			page, err := fetch(PageRequest{Page: n, PerPage: MaxPerPage})
+			if n > 1 && errors.Is(err, ErrNotFound) {
+				return
+			}
+			if err != nil {
+				var zero T
+				yield(zero, err)
+				return
+			}
+			keys := make(map[string]bool, len(page.Items))
+			fresh := false
+			for _, item := range page.Items {
+				k := key(item)
+				keys[k] = true
+				fresh = fresh || !first[k] && !previous[k]
+			}
+			if !fresh {
+				return
+			}
+			for _, item := range page.Items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if page.Last() {
+				return
+			}
+			if n == 1 {
+				first = keys
+			}
+			previous = keys
+		}
+	}
+}

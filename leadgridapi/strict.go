@@ -1,0 +1,397 @@
+package leadgridapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"iter"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The limits of strict JSON. Postgres keeps numbers of up to 131072 digits before
+// the point and 16383 behind it.
+const (
+	maxDepth  = 64
+	maxDigits = 1000
+)
+
+// Why JSON is refused. None of these quotes it, for it may hold a person's data.
+var (
+	errNotUTF8   = errors.New("not UTF-8")
+	errBOM       = errors.New("begins with a byte-order mark")
+	errNotObject = errors.New("not a JSON object")
+	errSyntax    = errors.New("not valid JSON")
+	errTrailing  = errors.New("something follows the object")
+	errTooDeep   = errors.New("nested too deep")
+	errTwice     = errors.New("a key comes twice")
+	errNUL       = errors.New("U+0000 in a string")
+	errSurrogate = errors.New("a lone surrogate in a string")
+	errAbsurd    = errors.New("an absurdly long number")
+)
+
+// checkJSON returns nil if data is one JSON object that every reader understands
+// the same way: see [ParseEvent]. It is one pass, which allocates only for the
+// keys, and whose time is linear in the data.
+func checkJSON(data []byte) error {
+	if !utf8.Valid(data) {
+		return errNotUTF8
+	}
+	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
+		return errBOM
+	}
+	c := checker{data: data}
+	c.space()
+	if c.peek() != '{' {
+		return errNotObject
+	}
+	if err := c.value(0); err != nil {
+		return err
+	}
+	c.space()
+	if c.at < len(data) {
+		return errTrailing
+	}
+	return nil
+}
+
+// A checker walks over JSON.
+type checker struct {
+	data []byte
+	at   int
+	keys []string // of all objects that are open, the innermost's last
+}
+
+// peek returns the byte to read next, 0 at the end: no JSON holds that byte.
+func (c *checker) peek() byte {
+	if c.at < len(c.data) {
+		return c.data[c.at]
+	}
+	return 0
+}
+
+func (c *checker) space() {
+	for c.at < len(c.data) {
+		switch c.data[c.at] {
+		case ' ', '\t', '\n', '\r':
+			c.at++
+		default:
+			return
+		}
+	}
+}
+
+// take reads b and says whether it was there.
+func (c *checker) take(b byte) bool {
+	if c.peek() != b {
+		return false
+	}
+	c.at++
+	return true
+}
+
+// value reads a value inside depth containers.
+func (c *checker) value(depth int) error {
+	c.space()
+	switch b := c.peek(); {
+	case b == '{':
+		return c.object(depth + 1)
+	case b == '[':
+		return c.array(depth + 1)
+	case b == '"':
+		_, err := c.string()
+		return err
+	case isNumber([]byte{b}):
+		return c.number()
+	}
+	for _, literal := range []string{"true", "false", "null"} {
+		if bytes.HasPrefix(c.data[c.at:], []byte(literal)) {
+			c.at += len(literal)
+			return nil
+		}
+	}
+	return errSyntax
+}
+
+func (c *checker) object(depth int) error {
+	if depth > maxDepth {
+		return errTooDeep
+	}
+	c.at++
+	c.space()
+	if c.take('}') {
+		return nil
+	}
+	for outer := len(c.keys); ; {
+		c.space()
+		key, err := c.string()
+		if err != nil {
+			return err
+		}
+		c.keys = append(c.keys, fold(key))
+		c.space()
+		if !c.take(':') {
+			return errSyntax
+		}
+		if err := c.value(depth); err != nil {
+			return err
+		}
+		c.space()
+		if c.take(',') {
+			continue
+		}
+		if !c.take('}') {
+			return errSyntax
+		}
+		if anyTwice(c.keys[outer:]) {
+			return errTwice
+		}
+		c.keys = c.keys[:outer]
+		return nil
+	}
+}
+
+func (c *checker) array(depth int) error {
+	if depth > maxDepth {
+		return errTooDeep
+	}
+	c.at++
+	c.space()
+	if c.take(']') {
+		return nil
+	}
+	for {
+		if err := c.value(depth); err != nil {
+			return err
+		}
+		c.space()
+		if c.take(']') {
+			return nil
+		}
+		if !c.take(',') {
+			return errSyntax
+		}
+	}
+}
+
+// string reads a string and returns it, quotes included.
+func (c *checker) string() ([]byte, error) {
+	start := c.at
+	if !c.take('"') {
+		return nil, errSyntax
+	}
+	for c.at < len(c.data) {
+		switch b := c.data[c.at]; {
+		case b == '"':
+			c.at++
+			return c.data[start:c.at], nil
+		case b == '\\':
+			if err := c.escape(); err != nil {
+				return nil, err
+			}
+		case b < ' ':
+			return nil, errSyntax
+		default:
+			c.at++
+		}
+	}
+	return nil, errSyntax
+}
+
+func (c *checker) escape() error {
+	c.at++
+	switch c.peek() {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		c.at++
+		return nil
+	case 'u':
+	default:
+		return errSyntax
+	}
+	r, err := c.unicodeEscape()
+	switch {
+	case err != nil:
+		return err
+	case r == 0:
+		return errNUL
+	case 0xDC00 <= r && r <= 0xDFFF:
+		return errSurrogate
+	case 0xD800 <= r && r <= 0xDBFF:
+		if !c.take('\\') || c.peek() != 'u' {
+			return errSurrogate
+		}
+		low, err := c.unicodeEscape()
+		if err != nil {
+			return err
+		}
+		if low < 0xDC00 || low > 0xDFFF {
+			return errSurrogate
+		}
+	}
+	return nil
+}
+
+// unicodeEscape reads what follows the backslash of \uXXXX.
+func (c *checker) unicodeEscape() (rune, error) {
+	if len(c.data)-c.at < 5 {
+		return 0, errSyntax
+	}
+	n, err := strconv.ParseUint(string(c.data[c.at+1:c.at+5]), 16, 16)
+	if err != nil {
+		return 0, errSyntax
+	}
+	c.at += 5
+	return rune(n), nil
+}
+
+// number reads a number. Written out without its exponent, it must not have
+// more than maxDigits digits.
+func (c *checker) number() error {
+	start := c.at
+	c.take('-')
+	if !c.take('0') && c.digits() == 0 {
+		return errSyntax
+	}
+	if c.take('.') && c.digits() == 0 {
+		return errSyntax
+	}
+	length, exponent := c.at-start, 0
+	if c.take('e') || c.take('E') {
+		if !c.take('+') {
+			c.take('-')
+		}
+		from := c.at
+		if c.digits() == 0 {
+			return errSyntax
+		}
+		var err error
+		if exponent, err = strconv.Atoi(string(c.data[from:c.at])); err != nil || exponent > maxDigits {
+			return errAbsurd
+		}
+	}
+	if length+exponent > maxDigits {
+		return errAbsurd
+	}
+	return nil
+}
+
+// digits reads digits and says how many.
+func (c *checker) digits() int {
+	start := c.at
+	for '0' <= c.peek() && c.peek() <= '9' {
+		c.at++
+	}
+	return c.at - start
+}
+
+// fold returns the text of a quoted key, the same for all keys that differ in
+// case only, as encoding/json sees case.
+func fold(quoted []byte) string {
+	key, _ := text(quoted)
+	return strings.Map(foldRune, key)
+}
+
+func foldRune(r rune) rune {
+	least := r // of the runes that are r in some case
+	if r >= utf8.RuneSelf {
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+	}
+	if 'A' <= least && least <= 'Z' {
+		return least + 'a' - 'A'
+	}
+	return least
+}
+
+func anyTwice(keys []string) bool {
+	if len(keys) > 16 {
+		seen := make(map[string]bool, len(keys))
+		for _, key := range keys {
+			if seen[key] {
+				return true
+			}
+			seen[key] = true
+		}
+		return false
+	}
+	for i, key := range keys {
+		for _, other := range keys[:i] {
+			if key == other {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// members iterates over the keys and values of an object that checkJSON has let
+// pass. Of anything else than an object, it has none.
+func members(object []byte) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		c := checker{data: object}
+		c.space()
+		if !c.take('{') {
+			return
+		}
+		for c.space(); c.peek() == '"'; c.space() {
+			quoted, _ := c.string()
+			key, _ := text(quoted)
+			c.space()
+			c.take(':')
+			c.space()
+			start := c.at
+			c.skip()
+			if !yield(key, object[start:c.at]) {
+				return
+			}
+			c.space()
+			c.take(',')
+		}
+	}
+}
+
+// skip reads a value that has been checked.
+func (c *checker) skip() {
+	for depth := 0; c.at < len(c.data); {
+		switch c.data[c.at] {
+		case '"':
+			_, _ = c.string()
+			if depth == 0 {
+				return
+			}
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 { // the end of the object whose last value was a literal
+				return
+			}
+			if depth--; depth == 0 {
+				c.at++
+				return
+			}
+		case ',', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				return
+			}
+		}
+		c.at++
+	}
+}
+
+// text returns the text of a JSON string that has been checked, and false for any
+// other value.
+func text(value []byte) (string, bool) {
+	if len(value) < 2 || value[0] != '"' {
+		return "", false
+	}
+	if bytes.IndexByte(value, '\\') < 0 {
+		return string(value[1 : len(value)-1]), true
+	}
+	var s string
+	err := json.Unmarshal(value, &s)
+	return s, err == nil
+}

@@ -1,0 +1,18 @@
+package events
+
+import "github.com/riverqueue/river"
+
+// Queue is the River queue in which events are processed, apart from everything that may take long.
+const Queue = "events"
+
+// FlushArgs asks for the events of one flush to be processed. It holds a number only: River indexes its arguments, and a
+// payload in them would cost more than the event itself (and would have to be erased with the person it names).
+type FlushArgs struct {
+	Flush int64 `json:"flush"`
+}
+
+// Kind is stored with every job: it never changes.
+func (FlushArgs) Kind() string { return "leadgrid_events" }
+
+// InsertOpts puts the job where the events are processed.
+func (FlushArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{Queue: Queue} }

@@ -1,0 +1,183 @@
+package events
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+type digest = [sha256.Size]byte
+
+// row is one row of webhook_events on its way there. Empty texts and zero times are stored as null.
+type row struct {
+	digest     digest
+	raw        []byte
+	id         string
+	eventType  string
+	createdAt  time.Time
+	receivedAt time.Time
+	dossierID  string
+	stageID    string
+	odd        string
+}
+
+// fate is what became of a row whose transaction was committed.
+type fate struct {
+	stored bool   // false: it was there already
+	odd    string // why the database refused the payload, when it did
+}
+
+// storeEvents takes the flush's number only now that all its events have been received: whatever read of LeadGrid takes a
+// higher number began after them, and so has seen what they tell of. Rows go in by digest, so that two transactions with
+// the same events wait for each other instead of deadlocking.
+const storeEvents = `
+WITH numbered AS MATERIALIZED (
+    SELECT nextval('observations') AS flush
+), stored AS (
+    INSERT INTO webhook_events (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd, flush)
+    SELECT e.digest, e.id, nullif(e.type, ''), e.created_at, e.received_at, nullif(e.dossier_id, ''), nullif(e.stage_id, ''),
+           e.payload, e.body, nullif(e.odd, ''), numbered.flush
+    FROM numbered, unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
+                          $8::jsonb[], $9::bytea[], $10::text[])
+                   AS e (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd)
+    ON CONFLICT (digest) DO NOTHING
+    RETURNING digest, flush
+), counted AS (
+    INSERT INTO sync_flushes (flush, events) SELECT flush, count(*) FROM stored GROUP BY flush
+)
+SELECT digest, flush FROM stored`
+
+// storePatiently stores rows, trying again while the database is in trouble and the deadline has not passed: senders may
+// never repeat an event, so a short failover should not cost any. Rows missing from the result were not stored, or not
+// surely, because of the error.
+func (in *Intake) storePatiently(rows []row, deadline time.Time) (map[digest]fate, error) {
+	slices.SortFunc(rows, func(a, b row) int { return slices.Compare(a.digest[:], b.digest[:]) })
+	fates := make(map[digest]fate, len(rows))
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		err := in.store(rows, fates)
+		if err == nil || !isTransient(err) || time.Now().Add(wait).After(deadline) {
+			return fates, err
+		}
+		time.Sleep(wait)
+	}
+}
+
+// store commits rows, in one transaction unless the database refuses the data of one of them: halves are then tried, down
+// to the row that is refused, so that it harms no other.
+func (in *Intake) store(rows []row, fates map[digest]fate) error {
+	ctx, cancel := context.WithTimeout(context.Background(), in.options.Patience)
+	defer cancel()
+	fresh, err := in.storeAtOnce(ctx, rows)
+	switch {
+	case err == nil:
+		for _, r := range rows {
+			if _, settled := fates[r.digest]; !settled { // by an attempt that failed later for others
+				_, stored := fresh[r.digest]
+				fates[r.digest] = fate{stored: stored, odd: r.odd}
+			}
+		}
+		return nil
+	case !isData(err):
+		return fmt.Errorf("store %d events: %w", len(rows), err)
+	case len(rows) > 1:
+		half := len(rows) / 2
+		return errors.Join(in.store(rows[:half], fates), in.store(rows[half:], fates))
+	case rows[0].odd != "":
+		return fmt.Errorf("store an odd event: %w", err)
+	default:
+		rows[0].strip(err)
+		return in.store(rows, fates)
+	}
+}
+
+// storeAtOnce is the transaction: the events, their flush and the job that will process it, or none of them.
+func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (map[digest]struct{}, error) {
+	var fresh map[digest]struct{}
+	err := pgx.BeginFunc(ctx, in.pool, func(tx pgx.Tx) error {
+		result, err := tx.Query(ctx, storeEvents, columns(rows)...)
+		if err != nil {
+			return err
+		}
+		fresh = make(map[digest]struct{}, len(rows))
+		var (
+			key   []byte
+			flush int64
+		)
+		_, err = pgx.ForEachRow(result, []any{(*pgtype.DriverBytes)(&key), &flush}, func() error {
+			fresh[digest(key)] = struct{}{}
+			return nil
+		})
+		if err != nil || len(fresh) == 0 {
+			return err
+		}
+		_, err = in.jobs.InsertTx(ctx, tx, FlushArgs{Flush: flush}, nil)
+		return err
+	})
+	return fresh, err
+}
+
+// columns turns rows into the arrays of storeEvents.
+func columns(rows []row) []any {
+	var (
+		n                                       = len(rows)
+		digests, payloads, bodies               = make([][]byte, n), make([][]byte, n), make([][]byte, n)
+		ids, types, dossierIDs, stageIDs, oddly = make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+		createdAts                              = make([]pgtype.Timestamptz, n)
+		receivedAts                             = make([]time.Time, n)
+	)
+	for i := range rows {
+		r := &rows[i]
+		digests[i], ids[i], types[i], dossierIDs[i], stageIDs[i], oddly[i] = r.digest[:], r.id, r.eventType, r.dossierID, r.stageID, r.odd
+		createdAts[i] = pgtype.Timestamptz{Time: r.createdAt, Valid: !r.createdAt.IsZero()}
+		receivedAts[i] = r.receivedAt
+		if r.odd == "" {
+			payloads[i] = r.raw
+		} else {
+			bodies[i] = r.raw
+		}
+		if r.odd != "" && bodies[i] == nil {
+			bodies[i] = []byte{}
+		}
+	}
+	return []any{digests, ids, types, createdAts, receivedAts, dossierIDs, stageIDs, payloads, bodies, oddly}
+}
+
+// strip leaves of a row what no database can refuse: its bytes.
+func (r *row) strip(err error) {
+	r.id, r.eventType, r.dossierID, r.stageID, r.createdAt = bodyID(r.digest), "", "", "", time.Time{}
+	r.odd = "the database refuses it"
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		r.odd += ": SQLSTATE " + pgErr.Code // the message would quote the data
+	}
+}
+
+// bodyID stands for the id of an event that has none.
+func bodyID(d digest) string { return "sha256:" + hex.EncodeToString(d[:]) }
+
+// isData tells an error in a value (class 22), or in its size (54), from all others.
+func isData(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pgErr.Code[:2] == "22" || pgErr.Code[:2] == "54")
+}
+
+// isTransient tells a database in trouble, which the next attempt may find well again, from one that says no. What is not
+// the server's answer is the connection's failure.
+func isTransient(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return true
+	}
+	switch pgErr.Code[:2] {
+	case "08", "40", "53", "57": // connection, rollback, resources, operator
+		return true
+	}
+	return false
+}

@@ -2,6 +2,7 @@ package migrations_test
 
 import (
 	"context"
+	"io/fs"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -33,8 +34,12 @@ func TestUpFromZeroTwiceAndByFiveAtOnce(t *testing.T) {
 	if err := migrations.Check(ctx, pool, schemas); err != nil {
 		t.Fatalf("Check after Up = %v", err)
 	}
-	if got := appliedSteps(t, ctx, pool); got != migrations.Newest()+1 {
-		t.Errorf("%d rows in the version table, want each of %d steps once and goose's zero", got, migrations.Newest())
+	steps, err := fs.Glob(migrations.Files(), "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := appliedSteps(t, ctx, pool); got != int64(len(steps))+1 {
+		t.Errorf("%d rows in the version table, want each of %d steps once and goose's zero", got, len(steps))
 	}
 }
 

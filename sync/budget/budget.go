@@ -1,0 +1,317 @@
+// Package budget shares one API rate budget among all replicas that use the same key.
+//
+// LeadGrid publishes no numbers, so the budget learns them: from X-RateLimit-Limit and -Remaining, from when the
+// remaining jumps back, and from refusals (429) and their Retry-After. What one replica learns is put into one row of
+// Postgres (table sync_budget) for all. From the same row each replica leases tokens in small lots, just enough for a
+// fraction of a second, so that a lease holder's death costs next to nothing and a request costs no round trip.
+//
+// [State] is the pure state machine that the row holds, purse what one replica holds; both are driven by explicit
+// times. [Budget] connects the two through Postgres, whose clock is the shared one.
+package budget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+)
+
+// Options are the settings of a Budget; the zero value is usable.
+type Options struct {
+	// Replica names this replica among all that share the budget; empty makes a random name.
+	Replica string
+	// Patience is how long Acquire waits for a token before it gives a *NoTokenError; zero means 2 s, negative not at all.
+	Patience time.Duration
+	// SweepShare, when given, says which part of the budget sweeps should be guaranteed now (0.10 is usual): more when
+	// they are overdue. It must be quick and safe for concurrent use.
+	SweepShare func() float64
+	// Registerer receives the metrics, when given.
+	Registerer prometheus.Registerer
+	// Now replaces every clock, the database's too, for tests in simulated time; waiting still takes real time, so set
+	// Patience to a negative value with it.
+	Now func() time.Time
+}
+
+const (
+	defaultPatience = 2 * time.Second
+	// fresh is how old a replica's knowledge may be when it sends a request. Together with the time that publishing
+	// takes it keeps a request from being sent 250 ms after another replica met a refusal, even when no
+	// notification comes through.
+	fresh = 120 * time.Millisecond
+)
+
+// Budget is one replica's access to the shared budget.
+type Budget struct {
+	store    store
+	opts     Options
+	patience time.Duration
+	metrics  *metrics
+	urgent   chan struct{} // a refusal waits to be published
+
+	mu      sync.Mutex
+	purse   purse
+	state   State // as last read
+	version int64
+	ahead   time.Duration // the database's clock minus ours, at most
+	asOf    time.Time     // when reading state began; zero before the first time
+	blocked time.Time     // until when nothing may be sent, as far as this replica knows, by its own clock
+	why     string
+	again   [shares]time.Time // a share's want was not met: when to ask again
+	short   string            // and why
+	waiting [shares]int
+	asking  bool
+	changed chan struct{} // closed and replaced when any of these changed
+	told    time.Time     // when this replica last told the others what it holds
+}
+
+// New returns the budget kept in the database behind pool, whose search_path must lead to the sync_budget table. Run
+// should run for as long as requests are made.
+func New(pool *pgxpool.Pool, opts Options) *Budget {
+	b := &Budget{
+		store:    store{pool: pool, now: opts.Now},
+		opts:     opts,
+		patience: opts.Patience,
+		metrics:  newMetrics(opts.Registerer),
+		urgent:   make(chan struct{}, 1),
+		changed:  make(chan struct{}),
+	}
+	if b.patience == 0 {
+		b.patience = defaultPatience
+	}
+	if b.opts.Replica == "" {
+		b.opts.Replica = randomName()
+	}
+	return b
+}
+
+// NoTokenError says that no request may be sent before Until. Whoever meets it should come back then; it is no failure.
+type NoTokenError struct {
+	Until time.Time
+	Why   string
+	// Err is what kept the budget from being asked, if that was the reason.
+	Err error
+}
+
+func (e *NoTokenError) Error() string {
+	return fmt.Sprintf("no API request before %s: %s", e.Until.UTC().Format(time.RFC3339Nano), e.Why)
+}
+
+func (e *NoTokenError) Unwrap() error { return e.Err }
+
+var _ leadgridapi.Limiter = Limiter{}
+
+// Limiter lets requests of one share pass; it is leadgridapi's Limiter.
+type Limiter struct {
+	budget *Budget
+	share  Share
+}
+
+// Share returns the limiter for requests of one share.
+func (b *Budget) Share(share Share) Limiter { return Limiter{budget: b, share: share} }
+
+// Acquire returns nil when one request may be sent now. It waits for a token as long as the patience allows; otherwise
+// it returns a *NoTokenError, or the context's error.
+func (l Limiter) Acquire(ctx context.Context) error { return l.budget.acquire(ctx, l.share) }
+
+// Observe learns from one answer, and stops all replicas if it is a refusal. It never waits.
+func (l Limiter) Observe(o leadgridapi.Observation) {
+	seen := Seen{Sent: o.Sent, Answered: o.Answered, Status: o.Status, Limit: -1, Remaining: -1, RetryAfter: o.RetryAfter}
+	if o.Limit != nil {
+		seen.Limit = *o.Limit
+	}
+	if o.Remaining != nil {
+		seen.Remaining = *o.Remaining
+	}
+	l.budget.observe(seen)
+}
+
+func (b *Budget) now() time.Time {
+	if b.opts.Now != nil {
+		return b.opts.Now()
+	}
+	return time.Now()
+}
+
+func (b *Budget) acquire(ctx context.Context, c Share) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waiting[c]++
+	defer func() { b.waiting[c]-- }()
+	began := b.now()
+	deadline := began.Add(max(b.patience, 0))
+	waited := false
+	for {
+		now := b.now()
+		ok, next, why := b.try(now, c)
+		if ok {
+			b.metrics.waited(c, waited, b.now().Sub(began))
+			return nil
+		}
+		if next.After(deadline) {
+			b.metrics.refused(c)
+			return &NoTokenError{Until: next, Why: why}
+		}
+		if next.IsZero() && !b.asking {
+			if err := b.exchange(ctx); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				b.metrics.refused(c)
+				return &NoTokenError{Until: b.now().Add(time.Second), Why: "the shared budget cannot be asked", Err: err}
+			}
+			continue
+		}
+		if next.IsZero() {
+			if !now.Before(deadline.Add(time.Second)) {
+				b.metrics.refused(c)
+				return &NoTokenError{Until: now.Add(time.Second), Why: "the shared budget does not answer"}
+			}
+			next = deadline.Add(time.Second)
+		}
+		waited = true
+		if err := b.wait(ctx, next.Sub(now)); err != nil {
+			return err
+		}
+	}
+}
+
+// try takes a token if one may be used at this moment; otherwise next says when to try again, zero after an exchange.
+func (b *Budget) try(now time.Time, c Share) (ok bool, next time.Time, why string) {
+	if now.Before(b.blocked) {
+		return false, b.blocked, b.why
+	}
+	if b.asOf.IsZero() || now.Sub(b.asOf) > fresh {
+		return false, time.Time{}, ""
+	}
+	ok, due := b.purse.take(now, c)
+	if ok || !due.IsZero() {
+		return ok, due, b.short
+	}
+	if now.Before(b.again[c]) {
+		return false, b.again[c], b.short
+	}
+	return false, time.Time{}, ""
+}
+
+// wait gives the lock up until something changed, d has passed or the context ended.
+func (b *Budget) wait(ctx context.Context, d time.Duration) error {
+	changed := b.changed
+	b.mu.Unlock()
+	defer b.mu.Lock()
+	timer := time.NewTimer(max(d, 0))
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// notify wakes all who wait.
+func (b *Budget) notify() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// observe takes in what the client saw. It never blocks on the database.
+func (b *Budget) observe(o Seen) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.purse.observe(o)
+	if o.Status != 429 {
+		return
+	}
+	if until := o.Answered.Add(o.RetryAfter); until.After(b.blocked) {
+		b.blocked, b.why = until, refusalWhy(o.RetryAfter)
+	}
+	b.purse.drop()
+	b.notify()
+	b.publish()
+}
+
+// exchange tells the others what was seen here, reads what they know and leases tokens for those who wait. The lock is
+// given up meanwhile.
+func (b *Budget) exchange(ctx context.Context) error {
+	b.asking = true
+	ask := b.purse.ask(b.now(), b.opts.Replica, b.waiting)
+	for c := range shares {
+		if b.now().Before(b.again[c]) {
+			ask.Want[c] = 0
+		}
+	}
+	if b.opts.SweepShare != nil {
+		ask.SweepShare = b.opts.SweepShare()
+	}
+	seen := b.purse.seen
+	b.purse.seen = nil
+	b.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	var answer Answer
+	wants := ask.Want != [shares]int{}
+	got, err := b.store.update(ctx, b.store.pool, func(s *State, now time.Time, ahead time.Duration) bool {
+		if !wants && len(seen) == 0 {
+			return false // only a look
+		}
+		s.observeAll(seen, ahead)
+		answer = s.Grant(now, ask)
+		return true
+	})
+
+	b.mu.Lock()
+	b.asking = false
+	if err != nil {
+		b.purse.seen = append(seen, b.purse.seen...)
+		b.notify()
+		return err
+	}
+	b.adopt(got)
+	for _, lot := range answer.Lots {
+		lot.Start, lot.Until = lot.Start.Add(-got.ahead), lot.Until.Add(-got.ahead)
+		b.purse.receive(lot)
+	}
+	if wants {
+		b.short = answer.Why
+		for c := range answer.Until {
+			if ask.Want[c] > 0 {
+				b.again[c] = time.Time{}
+				if until := answer.Until[c]; !until.IsZero() {
+					b.again[c] = until.Add(-got.ahead)
+				}
+			}
+		}
+	}
+	b.told = b.now()
+	b.notify()
+	return nil
+}
+
+// adopt takes over what was read, unless something newer is known already.
+func (b *Budget) adopt(got reading) {
+	if got.version < b.version {
+		return
+	}
+	b.state, b.version, b.ahead, b.asOf = got.state, got.version, got.ahead, got.began
+	if until := got.state.BlockedUntil.Add(-got.ahead); until.After(b.blocked) && until.After(b.now()) {
+		b.blocked, b.why = until, got.state.BlockedWhy
+		b.purse.drop()
+	}
+	b.metrics.show(&b.state)
+}
+
+// IsNoToken returns the NoTokenError in err's tree, if there is one.
+func IsNoToken(err error) (*NoTokenError, bool) {
+	return errors.AsType[*NoTokenError](err)
+}

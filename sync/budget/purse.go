@@ -1,0 +1,100 @@
+package budget
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// purse is what one replica holds: leased tokens, requests under way, and answers it has not yet told the others. Like
+// State it knows no clock of its own.
+type purse struct {
+	lots [shares][]Lot
+	// flying is when each request under way was allowed, oldest first.
+	flying []time.Time
+	seen   []Seen
+	// demand is how many tokens a second each share has taken lately, counted since then.
+	demand [shares]float64
+	taken  [shares]int
+	since  time.Time
+}
+
+// maxSeen bounds the answers kept while the database cannot be reached.
+const maxSeen = 10_000
+
+// lost is when a request is no longer counted as under way though nobody told its answer.
+const lost = time.Minute
+
+// take uses up a token that is due. If there is none, due is when the next one held falls due, or zero.
+func (p *purse) take(now time.Time, c Share) (ok bool, due time.Time) {
+	p.expire(now)
+	for i := range p.lots[c] {
+		lot := &p.lots[c][i]
+		if lot.Start.After(now) {
+			if due.IsZero() || lot.Start.Before(due) {
+				due = lot.Start
+			}
+			continue
+		}
+		lot.N--
+		lot.Start = lot.Start.Add(lot.Every)
+		p.flying = append(p.flying, now)
+		p.taken[c]++
+		return true, now
+	}
+	return false, due
+}
+
+// expire forgets lots that are spent or may no longer be used, and requests of which no answer was ever told.
+func (p *purse) expire(now time.Time) {
+	landed, _ := slices.BinarySearchFunc(p.flying, now.Add(-lost), time.Time.Compare)
+	p.flying = p.flying[landed:]
+	for c := range p.lots {
+		p.lots[c] = slices.DeleteFunc(p.lots[c], func(l Lot) bool { return l.N == 0 || now.After(l.Until) })
+	}
+}
+
+// drop forgets all leased tokens: after a refusal they mean nothing.
+func (p *purse) drop() { p.lots = [shares][]Lot{} }
+
+// held counts the leased tokens of one share.
+func (p *purse) held(c Share) int { return tokens(p.lots[c]) }
+
+// observe notes an answer.
+func (p *purse) observe(o Seen) {
+	if len(p.flying) > 0 {
+		p.flying = p.flying[1:]
+	}
+	if o.Status == 0 {
+		return
+	}
+	if len(p.seen) >= maxSeen {
+		p.seen = slices.Delete(p.seen, 0, maxSeen/2)
+	}
+	p.seen = append(p.seen, o)
+}
+
+// ask says what to ask for: what is waited for now and, going by the demand so far, what will be within the horizon.
+func (p *purse) ask(now time.Time, replica string, waiting [shares]int) Ask {
+	p.expire(now)
+	if gap := now.Sub(p.since).Seconds(); gap >= horizon.Seconds()/2 {
+		for c := range p.demand {
+			p.demand[c] = (p.demand[c] + float64(p.taken[c])/gap) / 2
+			p.taken[c] = 0
+		}
+		p.since = now
+	}
+	ask := Ask{Replica: replica, Out: len(p.flying)}
+	for c := range shares {
+		held := p.held(c)
+		ask.Out += held
+		if waiting[c] > 0 {
+			ask.Want[c] = max(waiting[c], int(math.Ceil(p.demand[c]*horizon.Seconds()*2))) - held
+		}
+		ask.Want[c] = max(ask.Want[c], 0)
+	}
+	return ask
+}
+
+// receive puts a leased lot in.
+func (p *purse) receive(lot Lot) { p.lots[lot.Share] = append(p.lots[lot.Share], lot) }

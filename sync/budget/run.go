@@ -1,0 +1,194 @@
+package budget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// flushEvery is how soon answers are told to the others when no tokens are asked for.
+	flushEvery = time.Second
+	// reconnect is how long to wait before connecting again.
+	reconnect = 500 * time.Millisecond
+)
+
+// Run publishes refusals, listens for those of others and passes on what was learned while nothing is asked for. It ends
+// with the context, after giving back what this replica still holds. It needs one connection beside the pool; while that
+// is down, knowledge is read again before requests are sent.
+func (b *Budget) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := b.serve(ctx)
+		if ctx.Err() != nil || err == nil {
+			break
+		}
+		// The connection is gone: publish through the pool until there is a new one.
+		pause, cancel := context.WithTimeout(ctx, reconnect)
+		b.idle(pause)
+		cancel()
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTimeout)
+	defer cancel()
+	return b.leave(last)
+}
+
+// serve does its work over a connection of its own until that fails.
+func (b *Budget) serve(ctx context.Context) error {
+	config := b.store.pool.Config()
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return fmt.Errorf("connect for budget news: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if config.AfterConnect != nil {
+		if err := config.AfterConnect(ctx, conn); err != nil {
+			return fmt.Errorf("connect for budget news: %w", err)
+		}
+	}
+	var schema string
+	if err := conn.QueryRow(ctx, `SELECT current_schema()`).Scan(&schema); err != nil {
+		return fmt.Errorf("listen for budget news: %w", err)
+	}
+	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
+		return fmt.Errorf("listen for budget news: %w", err)
+	}
+	if err := b.look(ctx, conn); err != nil {
+		return err
+	}
+	for {
+		news, err := b.listen(ctx, conn)
+		switch {
+		case err != nil:
+			return err
+		case news == schema:
+			err = b.look(ctx, conn)
+		default:
+			err = b.tell(ctx, conn)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// listen waits for news of another replica, for a refusal to publish, or until answers should be told.
+func (b *Budget) listen(ctx context.Context, conn *pgx.Conn) (news string, err error) {
+	wait, cancel := context.WithTimeout(ctx, flushEvery)
+	defer cancel()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		select {
+		case <-b.urgent:
+			cancel()
+		case <-wait.Done():
+		}
+	}()
+	n, err := conn.WaitForNotification(wait)
+	interrupted := wait.Err() != nil
+	cancel()
+	<-stopped
+	switch {
+	case err == nil:
+		return n.Payload, nil
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case interrupted && !conn.IsClosed():
+		return "", nil
+	}
+	return "", fmt.Errorf("listen for budget news: %w", err)
+}
+
+// idle publishes refusals through the pool until the context ends.
+func (b *Budget) idle(ctx context.Context) {
+	for {
+		select {
+		case <-b.urgent:
+			if b.tell(ctx, b.store.pool) != nil {
+				b.publish()
+				<-ctx.Done()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// publish asks Run to tell what was seen, soon.
+func (b *Budget) publish() {
+	select {
+	case b.urgent <- struct{}{}:
+	default:
+	}
+}
+
+// look reads what the others know.
+func (b *Budget) look(ctx context.Context, db querier) error {
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	got, err := b.store.read(ctx, db)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.adopt(got)
+	b.notify()
+	return nil
+}
+
+// tell passes on what was seen here and what this replica holds.
+func (b *Budget) tell(ctx context.Context, db querier) error {
+	b.mu.Lock()
+	seen := b.purse.seen
+	b.purse.seen = nil
+	ask := b.purse.ask(b.now(), b.opts.Replica, [shares]int{})
+	b.mu.Unlock()
+	if len(seen) == 0 {
+		return nil
+	}
+	return b.report(ctx, db, seen, ask)
+}
+
+func (b *Budget) report(ctx context.Context, db querier, seen []Seen, ask Ask) error {
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	got, err := b.store.update(ctx, db, func(s *State, now time.Time, ahead time.Duration) bool {
+		s.observeAll(seen, ahead)
+		s.Grant(now, ask)
+		return true
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		b.purse.seen = append(seen, b.purse.seen...)
+		return err
+	}
+	b.adopt(got)
+	return nil
+}
+
+// leave tells the last answers and gives back the tokens that were not used.
+func (b *Budget) leave(ctx context.Context) error {
+	b.mu.Lock()
+	seen := b.purse.seen
+	b.purse.seen = nil
+	ask := b.purse.ask(b.now(), b.opts.Replica, [shares]int{})
+	for c := range shares {
+		ask.Back[c] = b.purse.held(c)
+		ask.Out -= ask.Back[c]
+	}
+	b.purse.drop()
+	known := b.version > 0
+	b.mu.Unlock()
+	if len(seen) == 0 && !known {
+		return nil
+	}
+	if err := b.report(ctx, b.store.pool, seen, ask); err != nil {
+		return errors.Join(errors.New("give back the API budget"), err)
+	}
+	return nil
+}

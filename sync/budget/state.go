@@ -1,0 +1,254 @@
+package budget
+
+import (
+	"maps"
+	"math"
+	"time"
+)
+
+// Share names who asks for a request: each has a guaranteed part of the budget.
+type Share int
+
+// The shares. What one leaves unused is lent to whoever asks.
+const (
+	Events Share = iota
+	WriteBack
+	Sweeps
+	shares
+)
+
+// String returns the share's name as metrics and errors show it.
+func (s Share) String() string {
+	return [...]string{"events", "write_back", "sweeps"}[s]
+}
+
+// guaranteed is each share's part while every share has work.
+var guaranteed = [shares]float64{Events: 0.60, WriteBack: 0.30, Sweeps: 0.10}
+
+const (
+	// horizon is how far ahead tokens are leased. It bounds what dies with a lease holder and how long another
+	// share waits behind one.
+	horizon = 250 * time.Millisecond
+	// lapse is when tokens that nobody accounted for are held to be lost with their holder.
+	lapse = 10 * time.Second
+	// grace is how long after it fell due a token may still be used.
+	grace = 2 * time.Second
+	// burst is the part of an announced limit that may be saved up while idle and spent at once.
+	burst = 0.10
+)
+
+// State is everything the replicas know together. It is a pure state machine: every time comes from the caller, on one
+// clock (the database's), so that all of it can be driven by a test. Fields that seldom change come first.
+type State struct {
+	Learned
+	// SweepShare is the part that sweeps asked for last: theirs rises when they are overdue. Zero is the usual part.
+	SweepShare float64 `json:"sweep_share,omitempty"`
+	// Leases says how many requests each replica may have under way or still to send.
+	Leases map[string]Lease `json:"leases,omitempty"`
+	// Next is when the next token falls due, for all shares together and for each share's guaranteed part.
+	Next      time.Time         `json:"next,omitzero"`
+	NextShare [shares]time.Time `json:"next_share,omitzero"`
+	// Granted is when the last token was given.
+	Granted time.Time `json:"granted,omitzero"`
+	// Used counts the tokens given to each share.
+	Used [shares]int64 `json:"used"`
+}
+
+// Lease is what one replica holds: requests leased and not yet seen answered.
+type Lease struct {
+	Out   int       `json:"n"`
+	Until time.Time `json:"until"`
+}
+
+// Ask is one replica's request for tokens.
+type Ask struct {
+	Replica string
+	// Out is how many requests this replica has under way or may still send with what it already holds.
+	Out int
+	// Want is how many more tokens each share could use within the horizon.
+	Want [shares]int
+	// Back is how many tokens of each share are given back unused; Out no longer holds them.
+	Back [shares]int
+	// SweepShare, when not zero, is the part sweeps should have.
+	SweepShare float64
+}
+
+// Lot is a run of tokens for one share: the first is due at Start, the following ones Every later each. None may be used after Until.
+type Lot struct {
+	Share Share
+	N     int
+	Start time.Time
+	Every time.Duration
+	Until time.Time
+}
+
+// Answer is what an Ask brings.
+type Answer struct {
+	Lots []Lot
+	// Until says, for a share whose want was not met, when to ask again.
+	Until [shares]time.Time
+	Why   string
+}
+
+// Blocked says whether nothing may be sent now because LeadGrid said so.
+func (s *State) Blocked(now time.Time) bool { return now.Before(s.BlockedUntil) }
+
+// part returns a share's guaranteed part of the pace.
+func (s *State) part(c Share) float64 {
+	sweeps := max(s.SweepShare, guaranteed[Sweeps])
+	if c == Sweeps {
+		return sweeps
+	}
+	return guaranteed[c] * (1 - sweeps) / (1 - guaranteed[Sweeps])
+}
+
+// Grant hands out tokens: first what each share is guaranteed, then what the others leave idle.
+func (s *State) Grant(now time.Time, ask Ask) Answer {
+	s.settle(now, ask)
+	var answer Answer
+	if s.Blocked(now) {
+		answer.Why = s.BlockedWhy
+		for c := range answer.Until {
+			answer.Until[c] = s.BlockedUntil
+		}
+		return answer
+	}
+	pace := s.pace(now)
+	depth := s.depth(pace)
+	room, roomAt := s.room(now)
+	all := clock{next: &s.Next, rate: pace, depth: depth}
+	given := 0
+	for c := range shares {
+		if ask.Want[c] <= 0 {
+			continue
+		}
+		part := s.part(c)
+		own := clock{next: &s.NextShare[c], rate: pace * part, depth: max(1, depth*part)}
+		lots := own.take(now, min(ask.Want[c], room-given))
+		n := tokens(lots)
+		all.spend(now, n)
+		lent := all.take(now, min(ask.Want[c], room-given)-n)
+		n += tokens(lent)
+		for _, lot := range append(lots, lent...) {
+			lot.Share = c
+			answer.Lots = append(answer.Lots, lot)
+		}
+		given += n
+		s.Used[c] += int64(n)
+		switch {
+		case n == ask.Want[c]:
+		case given >= room:
+			answer.Until[c], answer.Why = roomAt, "LeadGrid's limit is used up for now"
+		default:
+			answer.Until[c], answer.Why = earlier(own.due(now), all.due(now)), "LeadGrid's limit allows no more at once"
+			s.pressed(now)
+		}
+	}
+	if given > 0 {
+		s.Leases[ask.Replica] = Lease{Out: ask.Out + given, Until: now.Add(lapse)}
+		s.Granted = now
+	}
+	return answer
+}
+
+// settle takes in what the asking replica says of itself and forgets replicas that have been silent for too long.
+func (s *State) settle(now time.Time, ask Ask) {
+	if s.Leases == nil {
+		s.Leases = map[string]Lease{}
+	}
+	maps.DeleteFunc(s.Leases, func(_ string, l Lease) bool { return !now.Before(l.Until) })
+	if ask.SweepShare > 0 {
+		s.SweepShare = min(ask.SweepShare, 0.9)
+	}
+	pace := s.pace(now)
+	for c, n := range ask.Back {
+		s.NextShare[c] = s.NextShare[c].Add(-seconds(float64(n) / (pace * s.part(Share(c)))))
+		s.Next = s.Next.Add(-seconds(float64(n) / pace))
+		s.Used[c] -= int64(n)
+	}
+	delete(s.Leases, ask.Replica)
+	if ask.Out > 0 {
+		s.Leases[ask.Replica] = Lease{Out: ask.Out, Until: now.Add(lapse)}
+	}
+}
+
+// out counts the requests that may reach LeadGrid without being in what it has said so far.
+func (s *State) out() int {
+	n := 0
+	for _, lease := range s.Leases {
+		n += lease.Out
+	}
+	return n
+}
+
+func tokens(lots []Lot) (n int) {
+	for _, lot := range lots {
+		n += lot.N
+	}
+	return n
+}
+
+// clock is a token bucket kept as one time: the next token is due at *next, up to depth tokens are saved up.
+type clock struct {
+	next        *time.Time
+	rate, depth float64
+}
+
+// start is where the next token falls due, not counting what was saved up. A debt made at another pace is forgiven
+// beyond what this pace could have run up.
+func (c clock) start(now time.Time) time.Time {
+	return earlier(later(*c.next, now), now.Add(seconds((c.depth+1)/c.rate)))
+}
+
+// due says when the next token may be used: in the past when tokens were saved up.
+func (c clock) due(now time.Time) time.Time {
+	return c.start(now).Add(-seconds((c.depth - 1) / c.rate))
+}
+
+// spend takes n tokens whether or not they are due.
+func (c clock) spend(now time.Time, n int) {
+	if n > 0 {
+		*c.next = c.start(now).Add(seconds(float64(n) / c.rate))
+	}
+}
+
+// take leases up to n tokens that fall due within the horizon: at most one lot at once and one spread over time.
+func (c clock) take(now time.Time, n int) []Lot {
+	by := func(t time.Time) int {
+		return max(0, int(math.Floor(t.Sub(c.due(now)).Seconds()*c.rate+1e-6))+1)
+	}
+	n = min(n, by(now.Add(horizon)))
+	if n <= 0 {
+		return nil
+	}
+	var lots []Lot
+	ready := min(n, by(now))
+	if ready > 0 {
+		lots = append(lots, Lot{N: ready, Start: now, Until: now.Add(grace)})
+	}
+	if rest := n - ready; rest > 0 {
+		every := seconds(1 / c.rate)
+		first := c.due(now).Add(seconds(float64(ready) / c.rate))
+		lots = append(lots, Lot{N: rest, Start: first, Every: every, Until: first.Add(time.Duration(rest)*every + grace)})
+	}
+	c.spend(now, n)
+	return lots
+}
+
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s, 1e9) * float64(time.Second))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,123 @@
+package settings
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// everything has each group that any program uses. A new group goes in here, or the other programs take its variables
+// for mistakes where they share an environment.
+type everything struct {
+	Database
+	API
+	Webhook
+	Mappings
+	Listen
+	Admin
+	Log
+}
+
+// Database says where the mirror is.
+type Database struct {
+	URL         Secret `envconfig:"DATABASE_URL" required:"true" desc:"the Postgres to mirror into: postgres://user:password@host:5432/database"`
+	Schema      string `envconfig:"LEADGRID_SCHEMA" default:"leadgrid" desc:"the schema of the mirrored tables"`
+	QueueSchema string `envconfig:"LEADGRID_QUEUE_SCHEMA" default:"leadgrid_queue" desc:"the schema of River's tables"`
+	MaxConns    int32  `envconfig:"DATABASE_MAX_CONNS" default:"10" desc:"the most connections that one program keeps"`
+}
+
+// schemaName is what Postgres takes without quotes, and no longer than River's names leave room for.
+var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,45}$`)
+
+// Problems implements [Checker].
+func (d Database) Problems() (problems []string) {
+	// The parser's own error may quote the password.
+	if _, err := pgxpool.ParseConfig(d.URL.Value()); err != nil {
+		problems = append(problems, "DATABASE_URL is not the address of a Postgres database: write postgres://user:password@host:5432/database")
+	}
+	for _, schema := range [][2]string{{"LEADGRID_SCHEMA", d.Schema}, {"LEADGRID_QUEUE_SCHEMA", d.QueueSchema}} {
+		if !schemaName.MatchString(schema[1]) {
+			problems = append(problems, fmt.Sprintf("%s: %q is no name for a schema: use lower-case letters, digits and _, 46 at most", schema[0], schema[1]))
+		}
+	}
+	if d.Schema == d.QueueSchema {
+		problems = append(problems, "LEADGRID_SCHEMA and LEADGRID_QUEUE_SCHEMA are the same: River's tables need a schema of their own")
+	}
+	if d.MaxConns < 2 {
+		problems = append(problems, "DATABASE_MAX_CONNS must be 2 or more")
+	}
+	return problems
+}
+
+// API says how to reach LeadGrid.
+type API struct {
+	Key     Secret `envconfig:"LEADGRID_API_KEY" required:"true" desc:"the API key of the organization to mirror"`
+	BaseURL string `envconfig:"LEADGRID_BASE_URL" default:"https://leadgrid.io/api/v1" desc:"where the LeadGrid API is"`
+}
+
+// Problems implements [Checker].
+func (a API) Problems() []string {
+	u, err := url.Parse(a.BaseURL)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return []string{"LEADGRID_BASE_URL is not the address of an API: write it like https://leadgrid.io/api/v1"}
+	}
+	return nil
+}
+
+// Webhook says how to tell authentic webhooks.
+type Webhook struct {
+	Secret    Secret        `envconfig:"LEADGRID_WEBHOOK_SECRET" required:"true" desc:"the webhook's signing secret; while rotating, both, separated by a comma"`
+	Tolerance time.Duration `envconfig:"LEADGRID_WEBHOOK_TOLERANCE" default:"5m" desc:"how far the time of a signature may lie from ours"`
+}
+
+// Problems implements [Checker].
+func (w Webhook) Problems() (problems []string) {
+	if len(w.Secret.Values()) == 0 {
+		problems = append(problems, "LEADGRID_WEBHOOK_SECRET holds no secret, only commas")
+	}
+	if w.Tolerance <= 0 {
+		problems = append(problems, "LEADGRID_WEBHOOK_TOLERANCE must be more than zero")
+	}
+	return problems
+}
+
+// Mappings say which field goes to which column.
+type Mappings struct {
+	File    string `envconfig:"LEADGRID_MAPPINGS" desc:"a YAML file with changes to which field goes to which column"`
+	HashKey Secret `envconfig:"LEADGRID_HASH_KEY" desc:"the key for fields that are mirrored as a hash"`
+}
+
+// Listen says where the receiver listens.
+type Listen struct {
+	Addr string `envconfig:"LISTEN_ADDR" default:":8080" desc:"where the receiver takes webhooks"`
+}
+
+// Problems implements [Checker].
+func (l Listen) Problems() []string { return addressProblems("LISTEN_ADDR", l.Addr) }
+
+// Admin says where health, metrics and the pages for operators are. The programs differ in the default address.
+type Admin struct {
+	Addr     string `envconfig:"ADMIN_ADDR" desc:"where health, metrics and the pages for operators are"`
+	User     string `envconfig:"ADMIN_USER" default:"admin" desc:"the user for pages that show or change jobs"`
+	Password Secret `envconfig:"ADMIN_PASSWORD" desc:"the password for these pages; without one they are not served"`
+	PPROF    bool   `envconfig:"PPROF" default:"false" desc:"serve Go's profiles at /debug/pprof/ on ADMIN_ADDR"`
+}
+
+// Problems implements [Checker].
+func (a Admin) Problems() []string { return addressProblems("ADMIN_ADDR", a.Addr) }
+
+func addressProblems(name, address string) []string {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return []string{fmt.Sprintf("%s: %q is not an address to listen on: write host:port or :port", name, address)}
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package settings
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const connectTimeout = 5 * time.Second
+
+// PoolConfig configures a pool whose search_path is the mirror's schema. Each new connection takes its address and
+// password from DATABASE_URL as it is then, so that a password in a file rotates without a restart. The application's
+// name is shown in pg_stat_activity.
+func (d Database) PoolConfig(application string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(d.URL.Value())
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL is not the address of a Postgres database") // err may quote the password
+	}
+	config.MaxConns = d.MaxConns
+	config.MaxConnLifetime = time.Hour
+	config.MaxConnLifetimeJitter = 10 * time.Minute // or all connections of a busy start would be made again together
+	config.PingTimeout = connectTimeout
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	params := config.ConnConfig.RuntimeParams
+	params["search_path"] = pgx.Identifier{d.Schema}.Sanitize()
+	if params["application_name"] == "" {
+		params["application_name"] = application
+	}
+	config.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
+		now, err := pgx.ParseConfig(d.URL.Value())
+		if err != nil {
+			return fmt.Errorf("DATABASE_URL is no longer the address of a Postgres database")
+		}
+		conn.Host, conn.Port, conn.Database, conn.User, conn.Password = now.Host, now.Port, now.Database, now.User, now.Password
+		conn.TLSConfig, conn.Fallbacks = now.TLSConfig, now.Fallbacks
+		return nil
+	}
+	return config, nil
+}
+
+// Open returns a pool as [Database.PoolConfig] says and makes sure that the database answers.
+func (d Database) Open(ctx context.Context, application string) (*pgxpool.Pool, error) {
+	config, err := d.PoolConfig(application)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+	defer cancel()
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("the database of DATABASE_URL cannot be used: %w", err)
+	}
+	return pool, nil
+}

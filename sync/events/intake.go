@@ -45,6 +45,16 @@ type Options struct {
 	Waiting   int           // events that may wait for their transaction; 4096
 	Flushers  int           // transactions under way at once; 2
 	Patience  time.Duration // how long a database in trouble is tried again before events are refused; 3 s
+
+	// Flushed, if not nil, is told of every transaction that ended, from several goroutines.
+	Flushed func(Flush)
+}
+
+// Flush is how a transaction went.
+type Flush struct {
+	Events   int           // in it, those repeated included
+	Duration time.Duration // all attempts together
+	Err      error         // why it was given up
 }
 
 // Intake stores webhook events by group commit: whatever has gathered while the last transaction was under way goes into
@@ -120,6 +130,9 @@ func (in *Intake) enqueue(a *arrival) error {
 	}
 }
 
+// Waiting is how many events wait for their transaction to begin.
+func (in *Intake) Waiting() int { return len(in.waiting) }
+
 // Close refuses new events and returns once those already taken are stored or refused.
 func (in *Intake) Close() {
 	in.closing.Lock()
@@ -172,7 +185,11 @@ func (in *Intake) flush(batch []*arrival, deadline time.Time) error {
 			rows = append(rows, a.row)
 		}
 	}
+	started := time.Now()
 	result, err := in.storePatiently(rows, deadline)
+	if in.options.Flushed != nil {
+		in.options.Flushed(Flush{Events: len(batch), Duration: time.Since(started), Err: err})
+	}
 	for _, a := range batch {
 		fresh, found := result[a.digest]
 		switch {

@@ -55,6 +55,9 @@ WITH numbered AS MATERIALIZED (
 )
 SELECT digest, flush FROM stored`
 
+// attemptTimeout bounds one transaction, the wait for a connection included.
+const attemptTimeout = 5 * time.Second
+
 // storePatiently stores rows, trying again while the database is in trouble and the deadline has not passed: senders may
 // never repeat an event, so a short failover should not cost any. Rows missing from the result were not stored, or not
 // surely, because of the error.
@@ -73,7 +76,7 @@ func (in *Intake) storePatiently(rows []row, deadline time.Time) (map[digest]fat
 // store commits rows, in one transaction unless the database refuses the data of one of them: halves are then tried, down
 // to the row that is refused, so that it harms no other.
 func (in *Intake) store(rows []row, fates map[digest]fate) error {
-	ctx, cancel := context.WithTimeout(context.Background(), in.options.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
 	defer cancel()
 	fresh, err := in.storeAtOnce(ctx, rows)
 	switch {

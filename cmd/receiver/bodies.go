@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"github.com/gin-gonic/gin"
+)
+
+const (
+	maxBody   = 1 << 20  // of an event
+	smallBody = 64 << 10 // LeadGrid's are far smaller still
+	largeOnes = 32       // how many bodies above smallBody are read at once
+)
+
+// Why a body was not read to its end.
+var (
+	errTooLarge = fmt.Errorf("the body is larger than %d bytes", maxBody)
+	errTooSlow  = errors.New("the body did not arrive in time")
+	errTooMany  = errors.New("too many large bodies are being received")
+)
+
+// bodies reads request bodies before it is known who sent them. Small ones are read freely, a buffer growing with what
+// has really come; large ones take turns, so that whoever sends many of them, slowly, uses little memory and keeps nobody
+// from sending small ones.
+type bodies struct {
+	large chan struct{}
+}
+
+func newBodies() *bodies { return &bodies{large: make(chan struct{}, largeOnes)} }
+
+func (b *bodies) read(c *gin.Context) ([]byte, error) {
+	announced := c.Request.ContentLength // -1 when chunked
+	if announced > maxBody {
+		return nil, errTooLarge
+	}
+	from := http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
+	// A buffer for what was announced, but no more than a sender may have for a mere promise.
+	body := bytes.NewBuffer(make([]byte, 0, min(max(announced, 0), 4<<10)+bytes.MinRead))
+	if _, err := io.CopyN(body, from, smallBody); err != nil {
+		return body.Bytes(), readError(err)
+	}
+	select {
+	case b.large <- struct{}{}:
+		defer func() { <-b.large }()
+	default:
+		return nil, errTooMany
+	}
+	_, err := body.ReadFrom(from)
+	return body.Bytes(), readError(err)
+}
+
+// readError gives the ways a body can fail their names. Its end is none.
+func readError(err error) error {
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case err == nil, err == io.EOF:
+		return nil
+	case tooLarge:
+		return errTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errTooSlow
+	default:
+		return fmt.Errorf("read the body: %w", err)
+	}
+}
+
+// leaveBody decides what becomes of a body that will not be looked at: a small one is skipped by net/http and the connection
+// kept, for anything else it is closed.
+func leaveBody(c *gin.Context) {
+	if n := c.Request.ContentLength; n < 0 || n > smallBody {
+		c.Header("Connection", "close")
+	}
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
+)
+
+// openPool prepares connections to the database, which need not be there yet.
+func openPool(ctx context.Context, database settings.Database) (*pgxpool.Pool, error) {
+	config, err := database.PoolConfig("leadgrid-receiver")
+	if err != nil {
+		return nil, err
+	}
+	config.AfterConnect = commitDurably
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+// commitDurably undoes a default under which COMMIT returns before the commit is on disk: an event is acked once it is
+// stored, and not almost. Stricter settings than "on" stay.
+func commitDurably(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
+		WHERE current_setting('synchronous_commit') = 'off'`)
+	if err != nil {
+		return fmt.Errorf("set synchronous_commit: %w", err)
+	}
+	return nil
+}
+
+// newInserter is a River client that only inserts. Its cooldown is as low as it goes: it is also how long a flush may wait
+// for a worker to be woken.
+func newInserter(pool *pgxpool.Pool, queueSchema string, log *slog.Logger) (*river.Client[pgx.Tx], error) {
+	return river.NewClient(riverpgxv5.New(pool), &river.Config{
+		Schema:        queueSchema,
+		FetchCooldown: river.FetchCooldownMin,
+		Logger:        log,
+	})
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
+)
+
+// webhooksPath is where LeadGrid is told to send its events.
+const webhooksPath = "/webhooks/leadgrid"
+
+// retryAfter is what a sender is told to wait when an event could not be stored.
+const retryAfter = 5 * time.Second
+
+// webhooks takes LeadGrid's events: it answers 2xx only once an authentic one is committed, and looks at as little of any
+// other request as it can.
+type webhooks struct {
+	secrets *secrets
+	store   func(context.Context, events.Received) (events.Stored, error) // returns once it is committed
+	bodies  *bodies
+	metrics *metrics
+	log     *slog.Logger
+}
+
+// answer is what a request gets, and what is told of it to metrics and logs.
+type answer struct {
+	status int
+	result result
+	event  events.Stored // of an authentic request that was stored
+	err    error         // why it was not
+}
+
+func (h *webhooks) receive(c *gin.Context) {
+	started := time.Now()
+	a := h.judge(c, started)
+	if a.status == http.StatusServiceUnavailable {
+		c.Header("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	}
+	c.String(a.status, string(a.result)+"\n")
+	took := time.Since(started)
+	h.metrics.observe(a, took)
+	h.logAnswer(c, a, took)
+}
+
+// judge checks the cheap things first: nothing is read of a body whose signature cannot be right, and nothing unsigned
+// reaches the database.
+func (h *webhooks) judge(c *gin.Context, now time.Time) answer {
+	verifier := h.secrets.verifier()
+	signature, err := leadgridapi.ParseSignature(c.Request.Header.Values(leadgridapi.SignatureHeader))
+	if err == nil {
+		err = verifier.CheckAge(signature, now)
+	}
+	if err != nil {
+		leaveBody(c)
+		return answer{status: http.StatusUnauthorized, result: resultUnsigned, err: err}
+	}
+	body, err := h.bodies.read(c)
+	if err != nil {
+		c.Header("Connection", "close") // what remains of the body is nobody's next request
+		return refuseBody(err)
+	}
+	if err := verifier.Check(signature, body); err != nil {
+		return answer{status: http.StatusUnauthorized, result: resultUnsigned, err: err}
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), storeTimeout)
+	defer cancel()
+	event, err := h.store(ctx, events.Received{Body: body, At: now})
+	switch {
+	case err != nil:
+		return answer{status: http.StatusServiceUnavailable, result: resultUnavailable, err: err}
+	case event.Duplicate:
+		return answer{status: http.StatusOK, result: resultDuplicate, event: event}
+	case event.Odd != "":
+		return answer{status: http.StatusOK, result: resultOdd, event: event}
+	default:
+		return answer{status: http.StatusOK, result: resultStored, event: event}
+	}
+}
+
+func refuseBody(err error) answer {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return answer{status: http.StatusRequestEntityTooLarge, result: resultTooLarge, err: err}
+	case errors.Is(err, errTooSlow):
+		return answer{status: http.StatusRequestTimeout, result: resultTooSlow, err: err}
+	case errors.Is(err, errTooMany):
+		return answer{status: http.StatusServiceUnavailable, result: resultUnavailable, err: err}
+	default:
+		return answer{status: http.StatusBadRequest, result: resultBroken, err: err}
+	}
+}
+
+// logAnswer writes a line per event. Of requests that may come from anybody the metrics tell enough: they get one only
+// when everything is logged.
+func (h *webhooks) logAnswer(c *gin.Context, a answer, took time.Duration) {
+	attributes := []slog.Attr{
+		slog.Int("status", a.status), slog.String("result", string(a.result)), slog.Duration("duration", took),
+	}
+	level := slog.LevelInfo
+	switch {
+	case a.err == nil:
+		attributes = append(attributes, slog.String("event", a.event.ID), slog.String("type", typeLabel(a.event.Type)))
+		if a.event.Odd != "" {
+			attributes = append(attributes, slog.String("odd", a.event.Odd))
+		}
+	case a.status == http.StatusServiceUnavailable:
+		level = slog.LevelError
+		attributes = append(attributes, slog.Any("error", a.err))
+	default:
+		level = slog.LevelDebug
+		attributes = append(attributes, slog.Any("error", a.err))
+	}
+	h.log.LogAttrs(c.Request.Context(), level, "webhook", attributes...)
+}

@@ -1,13 +1,8 @@
 package leadgridapi
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -21,13 +16,6 @@ const (
 	// DefaultTimeout bounds one request from the first byte sent to the last
 	// byte read; see [WithTimeout].
 	DefaultTimeout = time.Minute
-
-	// maxBody bounds what is read of an answer: a page of 100 dossiers with
-	// long intake notes is below one MiB.
-	maxBody = 32 << 20
-
-	// maxErrorBody bounds what is read of a refusal.
-	maxErrorBody = 64 << 10
 )
 
 // A Client calls the LeadGrid API with one key, and so for one organization.
@@ -112,127 +100,4 @@ func (c *Client) WithLimiter(l Limiter) *Client {
 	limited := *c
 	limited.limiter = l
 	return &limited
-}
-
-// A request is one call of the API, ready to be sent.
-type request struct {
-	method      string
-	path        string // below the base URL, its parts already escaped
-	query       url.Values
-	body        []byte
-	contentType string
-}
-
-// An answer is what LeadGrid said to a request, with a status below 400.
-type answer struct {
-	request request
-	status  int
-	body    []byte
-}
-
-// misunderstood is the error for an answer that is not as documented.
-func (a answer) misunderstood(err error) error {
-	return &ProtocolError{Method: a.request.method, Path: a.request.path, Status: a.status, Err: err}
-}
-
-// do sends r once and returns a 2xx answer. Anything else is one of the errors
-// the package documentation lists.
-func (c *Client) do(ctx context.Context, r request) (answer, error) {
-	key := strings.TrimSpace(c.key()) // a key read from a file ends in a newline
-	if key == "" {
-		return answer{}, ErrNoKey
-	}
-	req, err := c.newHTTPRequest(r, key)
-	if err != nil {
-		return answer{}, err
-	}
-	if c.limiter != nil {
-		if err := c.limiter.Acquire(ctx); err != nil {
-			return answer{}, fmt.Errorf("leadgrid: %s %s: not sent: %w", r.method, r.path, err)
-		}
-	}
-	if c.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.timeout)
-		defer cancel()
-	}
-	// Sent stays true over the transport's own second attempt on a fresh
-	// connection: in doubt, LeadGrid saw it.
-	var sent atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaders: func() { sent.Store(true) },
-	})
-
-	start := time.Now()
-	resp, err := c.http.Do(req.WithContext(ctx))
-	if err != nil {
-		err := &TransportError{Method: r.method, Path: r.path, Sent: sent.Load(), Err: withoutKey(err, key)}
-		c.observe(Observation{Sent: start, Answered: time.Now(), Err: err})
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	seen := observation(resp, start, time.Now())
-	c.observe(seen)
-	return c.read(resp, r, key, seen)
-}
-
-// newHTTPRequest dresses r as an HTTP request. It never sets an
-// Idempotency-Key: LeadGrid knows none, and Go's transport would take it as
-// leave to send a POST twice.
-func (c *Client) newHTTPRequest(r request, key string) (*http.Request, error) {
-	target := c.base + r.path
-	if len(r.query) > 0 {
-		target += "?" + r.query.Encode()
-	}
-	var body io.Reader
-	if r.body != nil {
-		body = bytes.NewReader(r.body)
-	}
-	req, err := http.NewRequest(r.method, target, body)
-	if err != nil {
-		return nil, fmt.Errorf("leadgrid: %s %s: %w", r.method, r.path, withoutKey(err, key))
-	}
-	req.Header.Set("Authorization", "Bearer "+key)
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", c.agent)
-	if r.contentType != "" {
-		req.Header.Set("Content-Type", r.contentType)
-	}
-	return req, nil
-}
-
-// read takes in an answer's body, or turns the answer into an error.
-func (c *Client) read(resp *http.Response, r request, key string, seen Observation) (answer, error) {
-	a := answer{request: r, status: resp.StatusCode}
-	var err error
-	switch {
-	case a.status >= 400:
-		// A refusal stands by its status, even if its body is lost on the way.
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-		return answer{}, newError(r, seen, body, key)
-	case a.status >= 300:
-		return answer{}, a.misunderstood(redirectTo(resp))
-	}
-	a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	if err != nil {
-		return answer{}, a.misunderstood(fmt.Errorf("reading the body: %w", withoutKey(err, key)))
-	}
-	if len(a.body) > maxBody {
-		return answer{}, a.misunderstood(fmt.Errorf("the body is larger than %d MiB", maxBody>>20))
-	}
-	return a, nil
-}
-
-// path joins literal parts and ids to a request path. Ids are whatever
-// LeadGrid says they are, so each is escaped to stay one part of the path; none
-// may be empty or climb.
-func path(collection string, idsAndParts ...string) (string, error) {
-	p := "/" + collection
-	for i, part := range idsAndParts {
-		if i%2 == 0 && (part == "" || part == "." || part == "..") {
-			return "", fmt.Errorf("%w: %q is not an id", ErrInvalidInput, part)
-		}
-		p += "/" + url.PathEscape(part)
-	}
-	return p, nil
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
-	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -53,7 +53,7 @@ type ContactFilter struct {
 }
 
 func (f ContactFilter) query() url.Values {
-	q := values("pool", f.Pool, "search", f.Search)
+	q := query("pool", f.Pool, "search", f.Search)
 	for _, kind := range f.Kinds {
 		q.Add("kind", kind)
 	}
@@ -62,22 +62,18 @@ func (f ContactFilter) query() url.Values {
 
 // ListContacts returns one page of contacts. Scope: contacts:read.
 func (c *Client) ListContacts(ctx context.Context, f ContactFilter, p PageRequest) (Page[Contact], error) {
-	return list[Contact](ctx, c, request{method: http.MethodGet, path: "/contacts", query: p.addTo(f.query())})
+	return list[Contact](ctx, c, f.query(), p, "contacts")
 }
 
 // Contacts iterates over all contacts that pass the filter. Scope: contacts:read.
 func (c *Client) Contacts(ctx context.Context, f ContactFilter) iter.Seq2[Contact, error] {
-	f.Kinds = clone(f.Kinds)
+	f.Kinds = slices.Clone(f.Kinds)
 	return pages(func(p PageRequest) (Page[Contact], error) { return c.ListContacts(ctx, f, p) }, Contact.key)
 }
 
 // Contact returns one contact. Scope: contacts:read.
 func (c *Client) Contact(ctx context.Context, id string) (Contact, error) {
-	p, err := path("contacts", id)
-	if err != nil {
-		return Contact{}, err
-	}
-	return one[Contact](ctx, c, get(p))
+	return one[Contact](ctx, c, get("contacts", id))
 }
 
 // A ContactInput is a new contact. Empty fields are not sent.
@@ -96,29 +92,17 @@ type ContactInput struct {
 // CreateContact creates a contact. An e-mail that another contact has, in
 // whatever case, is refused with [ErrDuplicateContact]. Scope: contacts:write.
 func (c *Client) CreateContact(ctx context.Context, in ContactInput) (Contact, error) {
-	r, err := jsonRequest(http.MethodPost, "/contacts", in)
-	if err != nil {
-		return Contact{}, err
-	}
-	return one[Contact](ctx, c, r)
+	return one[Contact](ctx, c, post(in, "contacts"))
 }
 
 // UpdateContact changes the named fields of a contact and returns what LeadGrid
 // answers. A kind replaces the whole set. Scope: contacts:write.
 func (c *Client) UpdateContact(ctx context.Context, id string, changes Changes) (Contact, error) {
-	p, err := path("contacts", id)
-	if err != nil {
-		return Contact{}, err
-	}
-	r, err := changes.request(p)
-	if err != nil {
-		return Contact{}, err
-	}
-	return one[Contact](ctx, c, r)
+	return one[Contact](ctx, c, patch(changes, "contacts", id))
 }
 
 // DeleteContact deletes a contact for good, and its links; the dossiers stay.
 // Scope: contacts:write.
 func (c *Client) DeleteContact(ctx context.Context, id string) error {
-	return c.delete(ctx, "contacts", id)
+	return none(ctx, c, del("contacts", id))
 }

@@ -2,6 +2,7 @@ package leadgridapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -39,27 +40,21 @@ func (cv CV) check() error {
 // LeadGrid does not document its answer. If that holds an object, it is returned
 // as far as it looks like a dossier; otherwise the dossier is empty, its Raw nil.
 func (c *Client) UploadCV(ctx context.Context, dossierID string, cv CV) (Dossier, error) {
-	return c.uploadCV(ctx, dossierID, func(r request) (request, error) { return withCV(r, cv) })
+	return c.uploadCV(ctx, newRequest(http.MethodPost, "dossiers", dossierID, "cv").withCV(cv))
 }
 
 // UploadCVRaw does what UploadCV does with the PDF alone as the request's body,
 // without a file name.
 func (c *Client) UploadCVRaw(ctx context.Context, dossierID string, pdf []byte) (Dossier, error) {
-	return c.uploadCV(ctx, dossierID, func(r request) (request, error) {
-		r.body, r.contentType = pdf, "application/pdf"
-		return r, CV{Data: pdf}.check()
-	})
+	r := newRequest(http.MethodPost, "dossiers", dossierID, "cv")
+	if err := (CV{Data: pdf}).check(); err != nil {
+		return Dossier{}, err
+	}
+	r.body, r.contentType = pdf, "application/pdf"
+	return c.uploadCV(ctx, r)
 }
 
-func (c *Client) uploadCV(ctx context.Context, dossierID string, attach func(request) (request, error)) (Dossier, error) {
-	p, err := path("dossiers", dossierID, "cv")
-	if err != nil {
-		return Dossier{}, err
-	}
-	r, err := attach(request{method: http.MethodPost, path: p})
-	if err != nil {
-		return Dossier{}, err
-	}
+func (c *Client) uploadCV(ctx context.Context, r request) (Dossier, error) {
 	a, err := c.do(ctx, r)
 	if err != nil {
 		return Dossier{}, err
@@ -73,49 +68,45 @@ func (c *Client) uploadCV(ctx context.Context, dossierID string, attach func(req
 
 // withCV turns r into a multipart form: the members of its JSON body, if it has
 // one, and the file.
-func withCV(r request, cv CV) (request, error) {
-	if err := cv.check(); err != nil {
-		return request{}, err
+func (r request) withCV(cv CV) request {
+	if r.err == nil {
+		r.err = cv.check()
 	}
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	if err := writeFields(form, r.body); err != nil {
-		return request{}, err
+	if r.err != nil {
+		return r
 	}
-	if cv.Filename == "" {
-		cv.Filename = "cv.pdf"
+	var form bytes.Buffer
+	w := multipart.NewWriter(&form)
+	if r.err = writeForm(w, r.body, cv); r.err != nil {
+		return r
 	}
-	file, err := form.CreatePart(textproto.MIMEHeader{
-		"Content-Disposition": {multipart.FileContentDisposition("cv", cv.Filename)},
-		"Content-Type":        {"application/pdf"},
-	})
-	if err != nil {
-		return request{}, err
-	}
-	if _, err := file.Write(cv.Data); err != nil {
-		return request{}, err
-	}
-	if err := form.Close(); err != nil {
-		return request{}, err
-	}
-	r.body, r.contentType = body.Bytes(), form.FormDataContentType()
-	return r, nil
+	r.body, r.contentType = form.Bytes(), w.FormDataContentType()
+	return r
 }
 
-func writeFields(form *multipart.Writer, object []byte) error {
-	if object == nil {
-		return nil
-	}
+func writeForm(w *multipart.Writer, object []byte, cv CV) error {
 	fields := map[string]any{}
-	d := json.NewDecoder(bytes.NewReader(object))
-	d.UseNumber() // an amount must not pass through a float64
-	if err := d.Decode(&fields); err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if err := form.WriteField(name, fmt.Sprint(fields[name])); err != nil {
+	if object != nil {
+		d := json.NewDecoder(bytes.NewReader(object))
+		d.UseNumber() // an amount must not pass through a float64
+		if err := d.Decode(&fields); err != nil {
 			return err
 		}
 	}
-	return nil
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if err := w.WriteField(name, fmt.Sprint(fields[name])); err != nil {
+			return err
+		}
+	}
+	file, err := w.CreatePart(textproto.MIMEHeader{
+		"Content-Disposition": {multipart.FileContentDisposition("cv", cmp.Or(cv.Filename, "cv.pdf"))},
+		"Content-Type":        {"application/pdf"},
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := file.Write(cv.Data); err != nil {
+		return err
+	}
+	return w.Close()
 }

@@ -6,9 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"net/url"
 	"reflect"
-	"slices"
 	"strings"
 )
 
@@ -58,7 +57,7 @@ func open(body []byte, kind byte) (envelope, error) {
 	if err := json.Unmarshal(body, &members); err != nil {
 		// The reason, without the words of the body: a type error quotes none,
 		// a syntax error one character.
-		return envelope{}, fmt.Errorf("its body is not a JSON object: %w", err)
+		return envelope{}, fmt.Errorf("the body is not a JSON object: %w", err)
 	}
 	data := members["data"]
 	if len(data) == 0 || data[0] != kind {
@@ -77,58 +76,38 @@ func one[T any](ctx context.Context, c *Client, r request) (T, error) {
 		return object, err
 	}
 	e, err := open(a.body, '{')
-	if err != nil {
-		return object, a.misunderstood(err)
+	if err == nil {
+		err = json.Unmarshal(e.data, &object)
 	}
-	if err := json.Unmarshal(e.data, &object); err != nil {
+	if err != nil {
 		return object, a.misunderstood(err)
 	}
 	return object, nil
 }
 
-// list sends r and decodes the page of objects of its answer.
-func list[T any](ctx context.Context, c *Client, r request) (Page[T], error) {
+// list asks for one page of the list at parts and decodes it.
+func list[T any](ctx context.Context, c *Client, filter url.Values, p PageRequest, parts ...string) (Page[T], error) {
+	r := get(parts...)
+	r.query = p.addTo(filter)
 	a, err := c.do(ctx, r)
 	if err != nil {
 		return Page[T]{}, err
 	}
+	page := Page[T]{Raw: a.body}
 	e, err := open(a.body, '[')
-	if err != nil {
-		return Page[T]{}, a.misunderstood(err)
+	if err == nil {
+		page.Meta = e.meta
+		err = json.Unmarshal(e.data, &page.Items)
 	}
-	page := Page[T]{Meta: e.meta, Raw: a.body}
-	if err := json.Unmarshal(e.data, &page.Items); err != nil {
+	if err != nil {
 		return Page[T]{}, a.misunderstood(err)
 	}
 	return page, nil
 }
 
-// jsonRequest makes a request that carries body as JSON.
-func jsonRequest(method, path string, body any) (request, error) {
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return request{}, fmt.Errorf("%w: %w", ErrInvalidInput, err)
-	}
-	return request{method: method, path: path, body: encoded, contentType: "application/json"}, nil
+// none sends r. Of its answer only the status counts: what LeadGrid answers to a
+// DELETE is not documented.
+func none(ctx context.Context, c *Client, r request) error {
+	_, err := c.do(ctx, r)
+	return err
 }
-
-// Changes is what an update changes: field names, as LeadGrid spells them, with
-// their new values. A nil value is sent as null, which clears the field; a field
-// that is not named stays as it is.
-//
-// Only assigned_to is documented to take null. Read the object back to see
-// whether another field was cleared.
-type Changes map[string]any
-
-func (c Changes) request(path string) (request, error) {
-	if len(c) == 0 {
-		return request{}, fmt.Errorf("%w: no changes", ErrInvalidInput)
-	}
-	return jsonRequest(http.MethodPatch, path, c)
-}
-
-// get makes a request for one object.
-func get(path string) request { return request{method: http.MethodGet, path: path} }
-
-// clone keeps an iterator's filter from changing under it.
-func clone(values []string) []string { return slices.Clone(values) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
-	"net/http"
 	"net/url"
 	"time"
 )
@@ -63,12 +62,12 @@ type DossierFilter struct {
 }
 
 func (f DossierFilter) query() url.Values {
-	return values("type", f.Type, "status", f.Status, "stage_id", f.StageID)
+	return query("type", f.Type, "status", f.Status, "stage_id", f.StageID)
 }
 
 // ListDossiers returns one page of dossiers. Scope: dossiers:read.
 func (c *Client) ListDossiers(ctx context.Context, f DossierFilter, p PageRequest) (Page[Dossier], error) {
-	return list[Dossier](ctx, c, request{method: http.MethodGet, path: "/dossiers", query: p.addTo(f.query())})
+	return list[Dossier](ctx, c, f.query(), p, "dossiers")
 }
 
 // Dossiers iterates over all dossiers that pass the filter. Scope: dossiers:read.
@@ -78,11 +77,7 @@ func (c *Client) Dossiers(ctx context.Context, f DossierFilter) iter.Seq2[Dossie
 
 // Dossier returns one dossier. Scope: dossiers:read.
 func (c *Client) Dossier(ctx context.Context, id string) (Dossier, error) {
-	p, err := path("dossiers", id)
-	if err != nil {
-		return Dossier{}, err
-	}
-	return one[Dossier](ctx, c, get(p))
+	return one[Dossier](ctx, c, get("dossiers", id))
 }
 
 // A DossierInput is a new dossier. Empty fields are not sent.
@@ -110,12 +105,9 @@ type DossierInput struct {
 // LeadGrid has no idempotency keys. After an error of which [Sent] is true and
 // that is not an [*Error] below 500, the dossier may exist.
 func (c *Client) CreateDossier(ctx context.Context, in DossierInput, cv *CV) (Dossier, error) {
-	r, err := jsonRequest(http.MethodPost, "/dossiers", in)
-	if err == nil && cv != nil {
-		r, err = withCV(r, *cv)
-	}
-	if err != nil {
-		return Dossier{}, err
+	r := post(in, "dossiers")
+	if cv != nil {
+		r = r.withCV(*cv)
 	}
 	return one[Dossier](ctx, c, r)
 }
@@ -124,49 +116,11 @@ func (c *Client) CreateDossier(ctx context.Context, in DossierInput, cv *CV) (Do
 // answers. Changing current_stage_id moves the dossier, within its flow;
 // changing status restores an archived one. Scope: dossiers:write.
 func (c *Client) UpdateDossier(ctx context.Context, id string, changes Changes) (Dossier, error) {
-	p, err := path("dossiers", id)
-	if err != nil {
-		return Dossier{}, err
-	}
-	r, err := changes.request(p)
-	if err != nil {
-		return Dossier{}, err
-	}
-	return one[Dossier](ctx, c, r)
+	return one[Dossier](ctx, c, patch(changes, "dossiers", id))
 }
 
 // ArchiveDossier sets a dossier's status to archived. UpdateDossier can bring it
 // back. Scope: dossiers:write.
 func (c *Client) ArchiveDossier(ctx context.Context, id string) error {
-	return c.delete(ctx, "dossiers", id)
-}
-
-// delete sends a DELETE. What LeadGrid answers to one is not documented and not
-// read, beyond its status.
-func (c *Client) delete(ctx context.Context, collection string, idsAndParts ...string) error {
-	p, err := path(collection, idsAndParts...)
-	if err != nil {
-		return err
-	}
-	_, err = c.do(ctx, request{method: http.MethodDelete, path: p})
-	return err
-}
-
-// values makes a query of the names whose values are not empty.
-func values(namesAndValues ...string) url.Values {
-	q := url.Values{}
-	for i := 0; i < len(namesAndValues); i += 2 {
-		if v := namesAndValues[i+1]; v != "" {
-			q.Set(namesAndValues[i], v)
-		}
-	}
-	return q
-}
-
-// keyOr falls back to the whole object where LeadGrid sent no id.
-func keyOr(id string, raw json.RawMessage) string {
-	if id != "" {
-		return id
-	}
-	return string(raw)
+	return none(ctx, c, del("dossiers", id))
 }

@@ -134,7 +134,7 @@ type ProtocolError struct {
 }
 
 func (e *ProtocolError) Error() string {
-	return fmt.Sprintf("leadgrid: %s %s: %d, but %v", e.Method, e.Path, e.Status, e.Err)
+	return fmt.Sprintf("leadgrid: %s %s: %d: %v", e.Method, e.Path, e.Status, e.Err)
 }
 
 // Unwrap returns what was wrong with the answer.

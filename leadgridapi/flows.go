@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
-	"net/http"
-	"net/url"
 )
 
 // A Flow is a pipeline: stages that dossiers of its type pass through.
@@ -50,7 +48,7 @@ type FlowFilter struct {
 // ListFlows returns one page of flows, their stages included.
 // Scope: flows:read.
 func (c *Client) ListFlows(ctx context.Context, f FlowFilter, p PageRequest) (Page[Flow], error) {
-	return list[Flow](ctx, c, request{method: http.MethodGet, path: "/flows", query: p.addTo(values("type", f.Type))})
+	return list[Flow](ctx, c, query("type", f.Type), p, "flows")
 }
 
 // Flows iterates over all flows that pass the filter. Scope: flows:read.
@@ -63,11 +61,7 @@ func (c *Client) Flows(ctx context.Context, f FlowFilter) iter.Seq2[Flow, error]
 // LeadGrid does not say that stages come in pages; the zero PageRequest asks for
 // them as it documents.
 func (c *Client) ListStages(ctx context.Context, flowID string, p PageRequest) (Page[Stage], error) {
-	to, err := path("flows", flowID, "stages")
-	if err != nil {
-		return Page[Stage]{}, err
-	}
-	return list[Stage](ctx, c, request{method: http.MethodGet, path: to, query: p.addTo(url.Values{})})
+	return list[Stage](ctx, c, nil, p, "flows", flowID, "stages")
 }
 
 // Stages iterates over all stages of a flow, by position. Scope: flows:read.

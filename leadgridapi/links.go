@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
-	"net/http"
-	"net/url"
 )
 
 // Values LeadGrid documents for a [Link]'s RoleOnDossier. More may come.
@@ -39,11 +37,7 @@ func (l Link) key() string { return keyOr(l.ContactID, l.Raw) }
 
 // ListLinks returns one page of a dossier's links. Scope: contacts:read.
 func (c *Client) ListLinks(ctx context.Context, dossierID string, p PageRequest) (Page[Link], error) {
-	to, err := path("dossiers", dossierID, "contacts")
-	if err != nil {
-		return Page[Link]{}, err
-	}
-	return list[Link](ctx, c, request{method: http.MethodGet, path: to, query: p.addTo(url.Values{})})
+	return list[Link](ctx, c, nil, p, "dossiers", dossierID, "contacts")
 }
 
 // Links iterates over all links of a dossier. Scope: contacts:read.
@@ -61,19 +55,11 @@ type LinkInput struct {
 // LinkContact ties a contact to a dossier. Scopes: contacts:write and
 // dossiers:write.
 func (c *Client) LinkContact(ctx context.Context, dossierID string, in LinkInput) (Link, error) {
-	p, err := path("dossiers", dossierID, "contacts")
-	if err != nil {
-		return Link{}, err
-	}
-	r, err := jsonRequest(http.MethodPost, p, in)
-	if err != nil {
-		return Link{}, err
-	}
-	return one[Link](ctx, c, r)
+	return one[Link](ctx, c, post(in, "dossiers", dossierID, "contacts"))
 }
 
 // UnlinkContact takes a contact off a dossier; both stay. Scopes: contacts:write
 // and dossiers:write.
 func (c *Client) UnlinkContact(ctx context.Context, dossierID, contactID string) error {
-	return c.delete(ctx, "dossiers", dossierID, "contacts", contactID)
+	return none(ctx, c, del("dossiers", dossierID, "contacts", contactID))
 }

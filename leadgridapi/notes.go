@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
-	"net/http"
-	"net/url"
 	"time"
 )
 
@@ -28,11 +26,7 @@ func (n Note) key() string { return keyOr(n.ID, n.Raw) }
 // ListNotes returns one page of a dossier's notes, oldest first.
 // Scope: notes:read.
 func (c *Client) ListNotes(ctx context.Context, dossierID string, p PageRequest) (Page[Note], error) {
-	to, err := path("dossiers", dossierID, "notes")
-	if err != nil {
-		return Page[Note]{}, err
-	}
-	return list[Note](ctx, c, request{method: http.MethodGet, path: to, query: p.addTo(url.Values{})})
+	return list[Note](ctx, c, nil, p, "dossiers", dossierID, "notes")
 }
 
 // Notes iterates over all notes of a dossier, oldest first. Scope: notes:read.
@@ -48,13 +42,5 @@ type NoteInput struct {
 
 // AddNote adds a note to a dossier. Scope: notes:write.
 func (c *Client) AddNote(ctx context.Context, dossierID string, in NoteInput) (Note, error) {
-	p, err := path("dossiers", dossierID, "notes")
-	if err != nil {
-		return Note{}, err
-	}
-	r, err := jsonRequest(http.MethodPost, p, in)
-	if err != nil {
-		return Note{}, err
-	}
-	return one[Note](ctx, c, r)
+	return one[Note](ctx, c, post(in, "dossiers", dossierID, "notes"))
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 )
 
@@ -18,7 +20,12 @@ type PageRequest struct {
 	PerPage int // at most [MaxPerPage], which larger numbers become; 0 for LeadGrid's default
 }
 
-func (p PageRequest) addTo(query url.Values) url.Values {
+// addTo returns the query of a filter with the page's numbers beside it.
+func (p PageRequest) addTo(filter url.Values) url.Values {
+	query := maps.Clone(filter)
+	if query == nil {
+		query = url.Values{}
+	}
 	if p.Page > 0 {
 		query.Set("page", strconv.Itoa(p.Page))
 	}
@@ -110,4 +117,24 @@ func pages[T any](fetch func(PageRequest) (Page[T], error), key func(T) string) 
 			previous = keys
 		}
 	}
+}
+
+// query makes a filter's query of names and values, of which the empty ones say
+// nothing.
+func query(namesAndValues ...string) url.Values {
+	q := url.Values{}
+	for pair := range slices.Chunk(namesAndValues, 2) {
+		if name, value := pair[0], pair[1]; value != "" {
+			q.Set(name, value)
+		}
+	}
+	return q
+}
+
+// keyOr falls back to the whole object where LeadGrid sent no id.
+func keyOr(id string, raw json.RawMessage) string {
+	if id != "" {
+		return id
+	}
+	return string(raw)
 }

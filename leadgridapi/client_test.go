@@ -1,0 +1,456 @@
+package leadgridapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+)
+
+const testKey = "lg_live_test"
+
+// serve starts a server with a handler and returns a client for it.
+func serve(t *testing.T, h http.HandlerFunc, opts ...leadgridapi.Option) *leadgridapi.Client {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	client, err := leadgridapi.New(server.URL+"/api/v1", testKey, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// answer is a handler that always says the same.
+func answer(status int, body string, headers ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for pair := range slices.Chunk(headers, 2) {
+			w.Header().Set(pair[0], pair[1])
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+var pdf = []byte("%PDF-1.7\n%…")
+
+func TestOperations(t *testing.T) {
+	const object = `{"data": {"id": "x", "contact_id": "x"}}`
+	const objects = `{"data": [{"id": "x", "contact_id": "x"}], "meta": {"total": 1, "page": 1, "per_page": 25}}`
+	type (
+		c = *leadgridapi.Client
+		x = context.Context
+	)
+	tests := []struct {
+		call   func(x, c) (string, error) // returns the id it got
+		answer string
+		method string
+		uri    string
+		body   string // JSON, or a form's parts
+	}{
+		{
+			func(x x, c c) (string, error) {
+				p, err := c.ListDossiers(x, leadgridapi.DossierFilter{}, leadgridapi.PageRequest{})
+				return firstOf(p, leadgridapi.Dossier{}).ID, err
+			},
+			objects, "GET", "/api/v1/dossiers", "",
+		}, {
+			func(x x, c c) (string, error) {
+				p, err := c.ListDossiers(x, leadgridapi.DossierFilter{Type: "sales", Status: "won", StageID: "a b"},
+					leadgridapi.PageRequest{Page: 3, PerPage: 500})
+				return firstOf(p, leadgridapi.Dossier{}).ID, err
+			},
+			objects, "GET", "/api/v1/dossiers?page=3&per_page=100&stage_id=a+b&status=won&type=sales", "",
+		}, {
+			func(x x, c c) (string, error) {
+				d, err := c.CreateDossier(x, leadgridapi.DossierInput{Type: "sales", Name: "Zoë <&>", DealSize: "12345678901234567890.12"}, nil)
+				return d.ID, err
+			},
+			object, "POST", "/api/v1/dossiers", `{"deal_size":12345678901234567890.12,"name":"Zoë <&>","type":"sales"}`,
+		}, {
+			func(x x, c c) (string, error) {
+				d, err := c.CreateDossier(x, leadgridapi.DossierInput{Type: "sales", Name: "Zoë", DealSize: "12345678901234567890.12"},
+					&leadgridapi.CV{Filename: "a\"b\r\n.pdf", Data: pdf})
+				return d.ID, err
+			},
+			object, "POST", "/api/v1/dossiers",
+			`deal_size=12345678901234567890.12|name=Zoë|type=sales|cv="a\"b%0D%0A.pdf" application/pdf ` + string(pdf),
+		}, {
+			func(x x, c c) (string, error) { d, err := c.Dossier(x, "x"); return d.ID, err },
+			object, "GET", "/api/v1/dossiers/x", "",
+		}, {
+			func(x x, c c) (string, error) { d, err := c.Dossier(x, "a/../b?c#d é%2F"); return d.ID, err },
+			object, "GET", "/api/v1/dossiers/a%2F..%2Fb%3Fc%23d%20%C3%A9%252F", "",
+		}, {
+			func(x x, c c) (string, error) {
+				d, err := c.UpdateDossier(x, "x", leadgridapi.Changes{"assigned_to": nil, "deal_size": json.Number("0.10"), "name": "n"})
+				return d.ID, err
+			},
+			object, "PATCH", "/api/v1/dossiers/x", `{"assigned_to":null,"deal_size":0.10,"name":"n"}`,
+		}, {
+			func(x x, c c) (string, error) { return "x", c.ArchiveDossier(x, "x") },
+			"", "DELETE", "/api/v1/dossiers/x", "",
+		}, {
+			func(x x, c c) (string, error) {
+				d, err := c.UploadCV(x, "x", leadgridapi.CV{Data: pdf})
+				return d.ID, err
+			},
+			object, "POST", "/api/v1/dossiers/x/cv", `cv="cv.pdf" application/pdf ` + string(pdf),
+		}, {
+			func(x x, c c) (string, error) { d, err := c.UploadCVRaw(x, "x", pdf); return d.ID, err },
+			object, "POST", "/api/v1/dossiers/x/cv", string(pdf),
+		}, {
+			func(x x, c c) (string, error) {
+				p, err := c.ListContacts(x, leadgridapi.ContactFilter{Kinds: []string{"client", "partner"}, Pool: "in_pool", Search: "J&J"},
+					leadgridapi.PageRequest{Page: 1, PerPage: 50})
+				return firstOf(p, leadgridapi.Contact{}).ID, err
+			},
+			objects, "GET", "/api/v1/contacts?kind=client&kind=partner&page=1&per_page=50&pool=in_pool&search=J%26J", "",
+		}, {
+			func(x x, c c) (string, error) {
+				d, err := c.CreateContact(x, leadgridapi.ContactInput{FullName: "An", Kind: []string{"client"}})
+				return d.ID, err
+			},
+			object, "POST", "/api/v1/contacts", `{"full_name":"An","kind":["client"]}`,
+		}, {
+			func(x x, c c) (string, error) { d, err := c.Contact(x, "x"); return d.ID, err },
+			object, "GET", "/api/v1/contacts/x", "",
+		}, {
+			func(x x, c c) (string, error) {
+				d, err := c.UpdateContact(x, "x", leadgridapi.Changes{"kind": []string{}, "email": nil})
+				return d.ID, err
+			},
+			object, "PATCH", "/api/v1/contacts/x", `{"email":null,"kind":[]}`,
+		}, {
+			func(x x, c c) (string, error) { return "x", c.DeleteContact(x, "x") },
+			"", "DELETE", "/api/v1/contacts/x", "",
+		}, {
+			func(x x, c c) (string, error) {
+				p, err := c.ListLinks(x, "d", leadgridapi.PageRequest{Page: 2})
+				return firstOf(p, leadgridapi.Link{}).ContactID, err
+			},
+			objects, "GET", "/api/v1/dossiers/d/contacts?page=2", "",
+		}, {
+			func(x x, c c) (string, error) {
+				l, err := c.LinkContact(x, "d", leadgridapi.LinkInput{ContactID: "x", RoleOnDossier: "champion", IsPrimary: true})
+				return l.ContactID, err
+			},
+			object, "POST", "/api/v1/dossiers/d/contacts", `{"contact_id":"x","is_primary":true,"role_on_dossier":"champion"}`,
+		}, {
+			func(x x, c c) (string, error) { return "x", c.UnlinkContact(x, "d/1", "x/2") },
+			"", "DELETE", "/api/v1/dossiers/d%2F1/contacts/x%2F2", "",
+		}, {
+			func(x x, c c) (string, error) {
+				p, err := c.ListFlows(x, leadgridapi.FlowFilter{Type: "candidate"}, leadgridapi.PageRequest{})
+				return firstOf(p, leadgridapi.Flow{}).ID, err
+			},
+			objects, "GET", "/api/v1/flows?type=candidate", "",
+		}, {
+			func(x x, c c) (string, error) {
+				p, err := c.ListStages(x, "f", leadgridapi.PageRequest{})
+				return firstOf(p, leadgridapi.Stage{}).ID, err
+			},
+			objects, "GET", "/api/v1/flows/f/stages", "",
+		}, {
+			func(x x, c c) (string, error) {
+				p, err := c.ListNotes(x, "d", leadgridapi.PageRequest{})
+				return firstOf(p, leadgridapi.Note{}).ID, err
+			},
+			objects, "GET", "/api/v1/dossiers/d/notes", "",
+		}, {
+			func(x x, c c) (string, error) {
+				n, err := c.AddNote(x, "d", leadgridapi.NoteInput{Content: "called"})
+				return n.ID, err
+			},
+			object, "POST", "/api/v1/dossiers/d/notes", `{"content":"called"}`,
+		}, {
+			func(x x, c c) (string, error) {
+				n, err := c.AddNote(x, "d", leadgridapi.NoteInput{Content: "called", IsInternal: new(false)})
+				return n.ID, err
+			},
+			object, "POST", "/api/v1/dossiers/d/notes", `{"content":"called","is_internal":false}`,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.method+" "+test.uri, func(t *testing.T) {
+			client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != test.method || r.RequestURI != test.uri {
+					t.Errorf("got %s %s", r.Method, r.RequestURI)
+				}
+				if got := r.Header.Get("Authorization"); got != "Bearer "+testKey {
+					t.Errorf("got Authorization %q", got)
+				}
+				if _, there := r.Header["Idempotency-Key"]; there {
+					t.Error("got an Idempotency-Key")
+				}
+				if got := bodyOf(t, r); got != test.body {
+					t.Errorf("got body %s\nwant     %s", got, test.body)
+				}
+				_, _ = io.WriteString(w, test.answer)
+			})
+			id, err := test.call(t.Context(), client)
+			if err != nil || id != "x" {
+				t.Errorf("got id %q, error %v", id, err)
+			}
+		})
+	}
+}
+
+func firstOf[T any](p leadgridapi.Page[T], none T) T {
+	if len(p.Items) == 0 {
+		return none
+	}
+	return p.Items[0]
+}
+
+// bodyOf writes a request's body in a way that can be compared: JSON with its
+// keys in order, a form as its parts.
+func bodyOf(t *testing.T, r *http.Request) string {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if len(body) == 0 {
+		return ""
+	}
+	switch kind {
+	case "application/json":
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(body, &members); err != nil {
+			t.Error(err)
+		}
+		var ordered strings.Builder
+		e := json.NewEncoder(&ordered)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(members); err != nil {
+			t.Error(err)
+		}
+		return strings.NewReplacer("\n", "", `\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(ordered.String())
+	case "multipart/form-data":
+		return partsOf(t, string(body), params["boundary"])
+	case "application/pdf":
+		return string(body)
+	}
+	t.Errorf("unexpected Content-Type %q, %v", kind, err)
+	return string(body)
+}
+
+func partsOf(t *testing.T, body, boundary string) string {
+	var parts []string
+	for reader := multipart.NewReader(strings.NewReader(body), boundary); ; {
+		part, err := reader.NextPart()
+		if err == io.EOF {
+			return strings.Join(parts, "|")
+		}
+		if err != nil {
+			t.Error(err)
+			return ""
+		}
+		content, _ := io.ReadAll(part)
+		value := string(content)
+		if part.FileName() != "" {
+			_, name, _ := strings.Cut(part.Header.Get("Content-Disposition"), "filename=")
+			value = name + " " + part.Header.Get("Content-Type") + " " + value
+		}
+		parts = append(parts, part.FormName()+"="+value)
+	}
+}
+
+func TestUploadCVTakesAnyAnswer(t *testing.T) {
+	for _, body := range []string{"", "{}", `{"data": null}`, `{"data": "dossiers/x.pdf"}`, "<html>"} {
+		client := serve(t, answer(201, body))
+		d, err := client.UploadCV(t.Context(), "x", leadgridapi.CV{Data: pdf})
+		if err != nil || d.Raw != nil {
+			t.Errorf("%q: got %+v, %v", body, d, err)
+		}
+	}
+}
+
+// What the client can know to be wrong must not cost a request.
+func TestInvalidInputIsNotSent(t *testing.T) {
+	client := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") })
+	large := append(slices.Clone(pdf), make([]byte, leadgridapi.MaxCV)...)
+	notPDF := leadgridapi.CV{Filename: "cv.pdf", Data: []byte("PK\x03\x04")}
+	calls := map[string]func(context.Context) error{
+		"empty id": func(ctx context.Context) error { _, err := client.Dossier(ctx, ""); return err },
+		"dot":      func(ctx context.Context) error { return client.DeleteContact(ctx, ".") },
+		"dots":     func(ctx context.Context) error { return client.UnlinkContact(ctx, "x", "..") },
+		"list": func(ctx context.Context) error {
+			_, err := client.ListNotes(ctx, "", leadgridapi.PageRequest{})
+			return err
+		},
+		"no changes": func(ctx context.Context) error { _, err := client.UpdateDossier(ctx, "x", nil); return err },
+		"no JSON": func(ctx context.Context) error {
+			_, err := client.UpdateDossier(ctx, "x", leadgridapi.Changes{"name": func() {}})
+			return err
+		},
+		"no number": func(ctx context.Context) error {
+			_, err := client.CreateDossier(ctx, leadgridapi.DossierInput{DealSize: "12,50"}, &leadgridapi.CV{Data: pdf})
+			return err
+		},
+		"not a PDF": func(ctx context.Context) error { _, err := client.UploadCV(ctx, "x", notPDF); return err },
+		"raw, not a PDF": func(ctx context.Context) error {
+			_, err := client.UploadCVRaw(ctx, "x", notPDF.Data)
+			return err
+		},
+		"create, not a PDF": func(ctx context.Context) error {
+			_, err := client.CreateDossier(ctx, leadgridapi.DossierInput{}, &notPDF)
+			return err
+		},
+		"large": func(ctx context.Context) error { _, err := client.UploadCVRaw(ctx, "x", large); return err },
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			if err := call(t.Context()); !errors.Is(err, leadgridapi.ErrInvalidInput) || leadgridapi.Sent(err) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestLargestCV(t *testing.T) {
+	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if n, _ := io.Copy(io.Discard, r.Body); n != leadgridapi.MaxCV {
+			t.Errorf("got %d bytes", n)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	if _, err := client.UploadCVRaw(t.Context(), "x", append(slices.Clone(pdf), make([]byte, leadgridapi.MaxCV-len(pdf))...)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNew(t *testing.T) {
+	for _, base := range []string{
+		"", "leadgrid.io", "/api/v1", "ftp://leadgrid.io", "https://", "https://secret:x@leadgrid.io",
+		"https://leadgrid.io?key=secret", "https://leadgrid.io?", "https://leadgrid.io#secret", "https://secret%zz",
+	} {
+		_, err := leadgridapi.New(base, testKey)
+		if err == nil {
+			t.Errorf("%q: no error", base)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: the error quotes it: %v", base, err)
+		}
+	}
+	if _, err := leadgridapi.New(leadgridapi.DefaultBaseURL, ""); !errors.Is(err, leadgridapi.ErrNoKey) {
+		t.Errorf("no key: got %v", err)
+	}
+	if _, err := leadgridapi.New(leadgridapi.DefaultBaseURL+"/", testKey); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKeyRotates(t *testing.T) {
+	key := "one"
+	var got []string
+	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		got = append(got, r.Header.Get("Authorization"))
+		_, _ = io.WriteString(w, `{"data": {}}`)
+	}, leadgridapi.WithKeyFunc(func() string { return key }))
+	for _, key = range []string{"one", "two\n"} {
+		if _, err := client.Dossier(t.Context(), "x"); err != nil {
+			t.Error(err)
+		}
+	}
+	key = " \n"
+	if _, err := client.Dossier(t.Context(), "x"); !errors.Is(err, leadgridapi.ErrNoKey) {
+		t.Errorf("blank key: got %v", err)
+	}
+	if want := []string{"Bearer one", "Bearer two"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// limiter records what it is asked and told.
+type limiter struct {
+	mu       sync.Mutex
+	refusal  error
+	acquired int
+	seen     []leadgridapi.Observation
+}
+
+func (l *limiter) Acquire(context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refusal == nil {
+		l.acquired++
+	}
+	return l.refusal
+}
+
+func (l *limiter) Observe(o leadgridapi.Observation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = append(l.seen, o)
+}
+
+func TestLimiter(t *testing.T) {
+	var requests int
+	plain := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		w.Header().Set("X-RateLimit-Limit", "120")
+		w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(120-requests))
+		switch r.URL.Path {
+		case "/api/v1/dossiers/limited":
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusTooManyRequests)
+		case "/api/v1/dossiers/gone":
+			panic(http.ErrAbortHandler)
+		default:
+			_, _ = io.WriteString(w, `{"data": {}}`)
+		}
+	})
+	l := &limiter{}
+	client := plain.WithLimiter(l)
+	if got := plain.Limits(); got != (leadgridapi.Limits{}) {
+		t.Errorf("before the first answer: %+v", got)
+	}
+
+	before := time.Now()
+	for _, id := range []string{"x", "limited", "gone"} {
+		_, _ = client.Dossier(t.Context(), id)
+	}
+	// Go sends a GET again when a reused connection is dropped, so only what the
+	// client itself asked counts here.
+	if l.acquired != 3 || len(l.seen) != 3 {
+		t.Fatalf("acquired %d, seen %d", l.acquired, len(l.seen))
+	}
+	ok, limited, gone := l.seen[0], l.seen[1], l.seen[2]
+	if ok.Status != 200 || *ok.Limit != 120 || *ok.Remaining != 119 || ok.RetryAfter != 0 || ok.Err != nil {
+		t.Errorf("200: %+v", ok)
+	}
+	if ok.Sent.Before(before) || ok.Answered.Before(ok.Sent) || ok.Answered.After(time.Now()) {
+		t.Errorf("sent %v, answered %v", ok.Sent, ok.Answered)
+	}
+	if limited.Status != 429 || limited.RetryAfter != 7*time.Second {
+		t.Errorf("429: %+v", limited)
+	}
+	if _, is := errors.AsType[*leadgridapi.TransportError](gone.Err); !is || gone.Status != 0 || gone.Remaining != nil {
+		t.Errorf("no answer: %+v", gone)
+	}
+	if got := plain.Limits(); *got.Limit != 120 || *got.Remaining != 118 || !got.At.Equal(limited.Answered) {
+		t.Errorf("remembered %+v", got)
+	}
+
+	requests = 0
+	l.refusal = errors.New("the budget is spent")
+	if _, err := client.Dossier(t.Context(), "x"); !errors.Is(err, l.refusal) || leadgridapi.Sent(err) {
+		t.Errorf("refused: %v", err)
+	}
+	if requests != 0 || len(l.seen) != 3 {
+		t.Errorf("refused, but %d requests, %d seen", requests, len(l.seen))
+	}
+}

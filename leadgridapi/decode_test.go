@@ -1,0 +1,107 @@
+package leadgridapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+)
+
+func TestDecode(t *testing.T) {
+	const raw = `{ "id":"d1","organization_id":"o","type":"sales","name":"n","email":"e","phone":"p","city":"c",
+		"company":"co","role":"r","contact_person":"cp","deal_size":12345678901234567890.10,"deal_currency":"EUR",
+		"status":"active","flow_id":"f","current_stage_id":"s","assigned_to":null,"intake_notes":"i","cv_url":"u",
+		"contact_id":"k","created_at":"2026-04-15T10:00:00.123456+02:00","updated_at":"2026-04-15T08:00:01Z","new":1e999 }`
+	var got leadgridapi.Dossier
+	if err := json.Unmarshal([]byte(raw), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := leadgridapi.Dossier{
+		ID: "d1", OrganizationID: "o", Type: "sales", Name: "n", Email: "e", Phone: "p", City: "c",
+		Company: "co", Role: "r", ContactPerson: "cp", DealSize: "12345678901234567890.10", DealCurrency: "EUR",
+		Status: "active", FlowID: "f", CurrentStageID: "s", IntakeNotes: "i", CVURL: "u", ContactID: "k",
+		CreatedAt: got.CreatedAt, UpdatedAt: time.Date(2026, 4, 15, 8, 0, 1, 0, time.UTC),
+		Raw: json.RawMessage(raw),
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if at := time.Date(2026, 4, 15, 8, 0, 0, 123456000, time.UTC); !got.CreatedAt.Equal(at) {
+		t.Errorf("created at %v", got.CreatedAt)
+	}
+}
+
+// Promise 12: what is odd about a field stays with that field, and Raw has it.
+func TestPromise12_OddFieldsDoNotSpoilTheObject(t *testing.T) {
+	for _, odd := range []string{`7`, `"x"`, `null`, `true`, `[]`, `["a", 7]`, `{}`, `1e999`, `""`, `"2026-13-45"`, `"\ud800"`} {
+		for _, object := range []any{
+			leadgridapi.Dossier{}, leadgridapi.Contact{}, leadgridapi.Link{},
+			leadgridapi.Flow{}, leadgridapi.Stage{}, leadgridapi.Note{},
+		} {
+			kind := reflect.TypeOf(object)
+			for i := range kind.NumField() {
+				name := kind.Field(i).Tag.Get("json")
+				if name == "-" {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s.%s=%s", kind.Name(), name, odd), func(t *testing.T) {
+					raw := fmt.Sprintf(`{"%s": %s, "other": 1}`, name, odd)
+					got := reflect.New(kind)
+					if err := json.Unmarshal([]byte(raw), got.Interface()); err != nil {
+						t.Fatal(err)
+					}
+					if kept := got.Elem().FieldByName("Raw").Bytes(); string(kept) != raw {
+						t.Errorf("Raw is %s", kept)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestOddFields(t *testing.T) {
+	var got leadgridapi.Contact
+	raw := `{"id": 7, "full_name": 7, "NOTES": "x", "kind": ["a", 7], "dossier_count": 1.5, "created_at": "yesterday"}`
+	if err := json.Unmarshal([]byte(raw), &got); err != nil {
+		t.Fatal(err)
+	}
+	if want := (leadgridapi.Contact{ID: "7", Raw: json.RawMessage(raw)}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestOddRowsDoNotSpoilThePage(t *testing.T) {
+	client := serve(t, answer(200, `{"data": [{"id": "1", "stages": [{"id": "s", "position": 2}, 7]}, null, "x"], "meta": {"total": "many", "per_page": 25, "next": "/"}, "links": {}}`))
+	page, err := client.ListFlows(t.Context(), leadgridapi.FlowFilter{}, leadgridapi.PageRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(page.Items) != 3 || page.Items[0].ID != "1" || string(page.Items[1].Raw) != "null" || string(page.Items[2].Raw) != `"x"` {
+		t.Errorf("got %+v", page.Items)
+	}
+	if stages := page.Items[0].Stages; len(stages) != 2 || stages[0].ID != "s" || stages[0].Position != 2 || string(stages[1].Raw) != "7" {
+		t.Errorf("got %+v", stages)
+	}
+	if page.Meta.Total != nil || *page.Meta.PerPage != 25 || !strings.Contains(string(page.Meta.Raw), `"next"`) || !strings.Contains(string(page.Raw), `"links"`) {
+		t.Errorf("got %+v", page.Meta)
+	}
+}
+
+func BenchmarkListDossiers(b *testing.B) {
+	row := `{"id":"7b0e3c51-9d0c-4d55-9a53-9c1a3f6f6a01","organization_id":"o","type":"sales","name":"Jan Peeters","email":"jan@example.com",
+		"phone":"+32 470 00 00 00","city":"Gent","company":"Acme","role":"CFO","status":"active","flow_id":"f","current_stage_id":"s",
+		"assigned_to":null,"intake_notes":"` + strings.Repeat("note ", 40) + `","created_at":"2026-04-15T08:00:01Z","updated_at":"2026-04-15T08:00:01Z"}`
+	body := `[` + strings.Repeat(row+",", 99) + row + `]`
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		var page []leadgridapi.Dossier
+		if err := json.Unmarshal([]byte(body), &page); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

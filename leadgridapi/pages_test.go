@@ -1,0 +1,239 @@
+package leadgridapi_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+)
+
+// A lister is one reading of what the reference leaves open about lists.
+type lister struct {
+	rows    int    // how many there are
+	largest int    // the server's own bound on per_page
+	pastEnd string // what a page past the end is: empty, missing, first, last
+	unpaged bool   // the numbers are ignored, everything comes at once
+	meta    string // full, none, low (a total that lags), high, or odd
+}
+
+func (l lister) serve(requests *int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if *requests++; *requests > 20 {
+			w.WriteHeader(http.StatusTeapot) // an iterator without end
+			return
+		}
+		number, _ := strconv.Atoi(r.URL.Query().Get("page"))
+		per, _ := strconv.Atoi(r.URL.Query().Get("per_page"))
+		per = min(per, l.largest)
+		from := (number - 1) * per
+		if from >= l.rows && number > 1 {
+			switch l.pastEnd {
+			case "missing":
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, `{"error": {"code": "not_found"}}`)
+				return
+			case "first":
+				number, from = 1, 0
+			case "last":
+				number = (l.rows + per - 1) / per
+				from = (number - 1) * per
+			}
+		}
+		to := min(from+per, l.rows)
+		if l.unpaged {
+			from, to, number = 0, l.rows, 1
+		}
+		rows := []map[string]any{}
+		for i := from; i < to; i++ {
+			rows = append(rows, map[string]any{"id": fmt.Sprint("d", i), "name": fmt.Sprint(*requests)})
+		}
+		body := map[string]any{"data": rows}
+		total := l.rows
+		switch l.meta {
+		case "none":
+		case "odd":
+			body["meta"] = []any{}
+		case "low":
+			total = l.rows / 2
+			fallthrough
+		case "high":
+			total = max(total, l.rows*2*strings.Count(l.meta, "high"))
+			fallthrough
+		default:
+			body["meta"] = map[string]any{"total": total, "page": number, "per_page": per}
+		}
+		_ = json.NewEncoder(w).Encode(body)
+	}
+}
+
+// All rows come once and in order, whatever LeadGrid means.
+func TestAllPages(t *testing.T) {
+	for _, rows := range []int{0, 1, 99, 100, 101, 200, 250} {
+		for _, largest := range []int{25, 100} {
+			for _, pastEnd := range []string{"empty", "missing", "first", "last"} {
+				for _, meta := range []string{"full", "none", "low", "high", "odd"} {
+					for _, unpaged := range []bool{false, true} {
+						l := lister{rows, largest, pastEnd, unpaged, meta}
+						t.Run(fmt.Sprintf("%+v", l), func(t *testing.T) { l.test(t) })
+					}
+				}
+			}
+		}
+	}
+}
+
+func (l lister) test(t *testing.T) {
+	requests := 0
+	client := serve(t, l.serve(&requests))
+	var got []string
+	for d, err := range client.Dossiers(t.Context(), leadgridapi.DossierFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, d.ID)
+	}
+	var want []string
+	for i := range l.rows {
+		want = append(want, fmt.Sprint("d", i))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %d rows: %v", len(got), got)
+	}
+	// One request beyond the pages there are tells the end, at most.
+	if most := max(1, (l.rows+l.largest-1)/l.largest) + 1; requests > most {
+		t.Errorf("%d requests, want at most %d", requests, most)
+	}
+	if l.meta == "full" && l.rows%l.largest != 0 && !l.unpaged && requests != l.rows/l.largest+1 {
+		t.Errorf("%d requests, although the meta tells the end", requests)
+	}
+}
+
+func TestIteratorsStop(t *testing.T) {
+	var pages int
+	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		pages++
+		if r.URL.Query().Get("page") == "2" || strings.Contains(r.URL.Path, "gone") {
+			answer(404, "<html>not LeadGrid's 404</html>")(w, r)
+			return
+		}
+		_, _ = io.WriteString(w, `{"data": [{"id": "1"}, {"id": "2"}]}`)
+	})
+
+	var ids []string
+	var errs []error
+	for n, err := range client.Notes(t.Context(), "d") {
+		if err != nil {
+			errs = append(errs, err)
+			continue // going on does not ask again
+		}
+		ids = append(ids, n.ID)
+	}
+	if !slices.Equal(ids, []string{"1", "2"}) || len(errs) != 1 || pages != 2 {
+		t.Errorf("got %q, then %v, in %d requests", ids, errs, pages)
+	}
+
+	pages = 0
+	for range client.Notes(t.Context(), "d") {
+		break
+	}
+	if pages != 1 {
+		t.Errorf("%d requests after a break", pages)
+	}
+
+	for _, err := range client.Links(t.Context(), "") {
+		if !errors.Is(err, leadgridapi.ErrInvalidInput) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// A dossier that does not exist has no notes to end.
+func TestNotFoundOnTheFirstPage(t *testing.T) {
+	client := serve(t, answer(404, `{"error": {"code": "not_found"}}`))
+	n := 0
+	for _, err := range client.Notes(t.Context(), "x") {
+		n++
+		if !errors.Is(err, leadgridapi.ErrNotFound) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d errors", n)
+	}
+}
+
+func TestEveryIterator(t *testing.T) {
+	var uris []string
+	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		uris = append(uris, r.RequestURI)
+		_, _ = io.WriteString(w, `{"data": []}`)
+	})
+	ctx := t.Context()
+	kinds := []string{"client"}
+	contacts := client.Contacts(ctx, leadgridapi.ContactFilter{Kinds: kinds, Search: "a"})
+	kinds[0] = "changed after the call"
+	for range client.Dossiers(ctx, leadgridapi.DossierFilter{Status: "won"}) {
+	}
+	for range contacts {
+	}
+	for range contacts { // again, from the first page
+	}
+	for range client.Links(ctx, "d") {
+	}
+	for range client.Flows(ctx, leadgridapi.FlowFilter{Type: "sales"}) {
+	}
+	for range client.Stages(ctx, "f") {
+	}
+	for range client.Notes(ctx, "d") {
+	}
+	want := []string{
+		"/api/v1/dossiers?page=1&per_page=100&status=won",
+		"/api/v1/contacts?kind=client&page=1&per_page=100&search=a",
+		"/api/v1/contacts?kind=client&page=1&per_page=100&search=a",
+		"/api/v1/dossiers/d/contacts?page=1&per_page=100",
+		"/api/v1/flows?page=1&per_page=100&type=sales",
+		"/api/v1/flows/f/stages?page=1&per_page=100",
+		"/api/v1/dossiers/d/notes?page=1&per_page=100",
+	}
+	if !slices.Equal(uris, want) {
+		t.Errorf("got  %q\nwant %q", uris, want)
+	}
+}
+
+func TestLast(t *testing.T) {
+	tests := []struct {
+		items int
+		meta  string
+		want  bool
+	}{
+		{0, ``, true},
+		{0, `{"total": 9, "page": 1, "per_page": 5}`, true},
+		{3, ``, false},
+		{3, `{"total": 3}`, false},
+		{3, `{"per_page": 5}`, true},
+		{5, `{"total": 5, "page": 1, "per_page": 5}`, false},
+		{3, `{"total": 3, "page": 1, "per_page": 5}`, true},
+		{3, `{"total": 13, "page": 3, "per_page": 5}`, true},
+		{3, `{"total": 14, "page": 3, "per_page": 5}`, false},
+		{3, `{"total": 2, "page": 1, "per_page": 5}`, true},
+		{3, `{"total": "3", "page": 1.5, "per_page": 5}`, true},
+	}
+	for _, test := range tests {
+		page := leadgridapi.Page[leadgridapi.Note]{Items: make([]leadgridapi.Note, test.items)}
+		if test.meta != "" {
+			if err := json.Unmarshal([]byte(test.meta), &page.Meta); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if page.Last() != test.want {
+			t.Errorf("%d items, %s: %t", test.items, test.meta, page.Last())
+		}
+	}
+}

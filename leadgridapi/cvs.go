@@ -60,8 +60,8 @@ func (c *Client) uploadCV(ctx context.Context, r request) (Dossier, error) {
 		return Dossier{}, err
 	}
 	var d Dossier
-	if e, err := open(a.body, '{'); err == nil {
-		_ = d.UnmarshalJSON(e.data)
+	if data, _, err := open(a.body, '{'); err == nil {
+		_ = d.UnmarshalJSON(data)
 	}
 	return d, nil
 }

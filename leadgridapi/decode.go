@@ -9,98 +9,124 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 )
 
-// decode fills the fields of the struct that into points to from the JSON
+// decode fills the fields of the struct that into points to from the valid JSON
 // object raw, by their json tags, and keeps raw in *keep. A value that does not
 // fit its field leaves it zero; one that is no object leaves all of them zero.
 // Keys match exactly, unlike in encoding/json.
 func decode(raw []byte, into any, keep *json.RawMessage) error {
-	var members map[string]json.RawMessage
-	_ = json.Unmarshal(raw, &members)
-	v := reflect.ValueOf(into).Elem()
-	v.SetZero()
-	for i := range v.NumField() {
-		name := v.Type().Field(i).Tag.Get("json")
-		if value, ok := members[name]; ok {
-			decodeField(name, value, v.Field(i))
+	object := reflect.ValueOf(into).Elem()
+	object.SetZero()
+	fields := fieldsOf(object.Type())
+	for key, value := range members(raw) {
+		if i, ok := fields[string(key)]; ok {
+			decodeField(string(key), value, object.Field(i))
 		}
 	}
 	*keep = bytes.Clone(raw)
 	return nil
 }
 
-func decodeField(name string, value json.RawMessage, field reflect.Value) {
-	if json.Unmarshal(value, field.Addr().Interface()) == nil {
-		return
-	}
+func decodeField(name string, value []byte, field reflect.Value) {
 	field.SetZero()
-	// Ids are text to us; one that comes as a number is still an id.
-	if strings.HasSuffix(name, "id") && field.Kind() == reflect.String && isNumber(value) {
-		field.SetString(string(value))
+	switch {
+	case field.Kind() == reflect.String && field.Type() != numberType:
+		if strings.HasSuffix(name, "id") { // ids are text to us, but one that comes as a number is still an id
+			field.SetString(idText(value))
+		} else {
+			field.SetString(string(unquote(value)))
+		}
+	case json.Unmarshal(value, field.Addr().Interface()) != nil:
+		field.SetZero()
 	}
 }
 
-func isNumber(value []byte) bool {
-	return len(value) > 0 && (value[0] == '-' || '0' <= value[0] && value[0] <= '9')
-}
+var numberType = reflect.TypeFor[json.Number]()
 
-// envelope is what every answer is wrapped in.
-type envelope struct {
-	data json.RawMessage
-	meta Meta
-}
+// fieldsByType remembers what fieldsOf found: reading tags takes longer than all
+// the rest of decode.
+var fieldsByType sync.Map
 
-// open unwraps body, whose data must begin with the byte kind: '{' or '['.
-func open(body []byte, kind byte) (envelope, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(body, &members); err != nil {
-		// The reason, without the words of the body: a type error quotes none,
-		// a syntax error one character.
-		return envelope{}, fmt.Errorf("the body is not a JSON object: %w", err)
+// fieldsOf returns the indexes of a struct's fields by their json tags.
+func fieldsOf(t reflect.Type) map[string]int {
+	if known, ok := fieldsByType.Load(t); ok {
+		return known.(map[string]int)
 	}
-	data := members["data"]
+	fields := map[string]int{}
+	for i := range t.NumField() {
+		fields[t.Field(i).Tag.Get("json")] = i
+	}
+	delete(fields, "-")
+	fieldsByType.Store(t, fields)
+	return fields
+}
+
+// open checks body, which must be an object as every answer is, and returns its
+// data, which must begin with the byte kind, '{' or '[', and its meta.
+func open(body []byte, kind byte) (data []byte, meta Meta, err error) {
+	if !json.Valid(body) {
+		// Unmarshal tells what is cut short from what is HTML, and quotes one
+		// character of it at most.
+		return nil, meta, fmt.Errorf("the body is not JSON: %w", json.Unmarshal(body, new(any)))
+	}
+	for key, value := range members(body) {
+		switch string(key) {
+		case "data":
+			data = value
+		case "meta":
+			_ = meta.UnmarshalJSON(value)
+		}
+	}
 	if len(data) == 0 || data[0] != kind {
-		return envelope{}, errors.New("its data is missing or of the wrong shape")
+		return nil, meta, errors.New("the body has no data, or data of another shape")
 	}
-	var meta Meta
-	_ = meta.UnmarshalJSON(members["meta"])
-	return envelope{data: data, meta: meta}, nil
+	return data, meta, nil
+}
+
+// An object is a pointer to one of the structs that LeadGrid's objects become.
+type object[T any] interface {
+	*T
+	json.Unmarshaler
 }
 
 // one sends r and decodes the single object of its answer.
-func one[T any](ctx context.Context, c *Client, r request) (T, error) {
-	var object T
+func one[T any, P object[T]](ctx context.Context, c *Client, r request) (T, error) {
+	var item T
 	a, err := c.do(ctx, r)
 	if err != nil {
-		return object, err
+		return item, err
 	}
-	e, err := open(a.body, '{')
-	if err == nil {
-		err = json.Unmarshal(e.data, &object)
-	}
+	data, _, err := open(a.body, '{')
 	if err != nil {
-		return object, a.misunderstood(err)
+		return item, a.misunderstood(err)
 	}
-	return object, nil
+	if err := P(&item).UnmarshalJSON(data); err != nil {
+		return item, a.misunderstood(err)
+	}
+	return item, nil
 }
 
 // list asks for one page of the list at parts and decodes it.
-func list[T any](ctx context.Context, c *Client, filter url.Values, p PageRequest, parts ...string) (Page[T], error) {
+func list[T any, P object[T]](ctx context.Context, c *Client, filter url.Values, p PageRequest, parts ...string) (Page[T], error) {
 	r := get(parts...)
 	r.query = p.addTo(filter)
 	a, err := c.do(ctx, r)
 	if err != nil {
 		return Page[T]{}, err
 	}
-	page := Page[T]{Raw: a.body}
-	e, err := open(a.body, '[')
-	if err == nil {
-		page.Meta = e.meta
-		err = json.Unmarshal(e.data, &page.Items)
-	}
+	data, meta, err := open(a.body, '[')
 	if err != nil {
 		return Page[T]{}, a.misunderstood(err)
+	}
+	page := Page[T]{Meta: meta, Raw: a.body}
+	for value := range elements(data) {
+		var item T
+		if err := P(&item).UnmarshalJSON(value); err != nil {
+			return Page[T]{}, a.misunderstood(err)
+		}
+		page.Items = append(page.Items, item)
 	}
 	return page, nil
 }

@@ -3,6 +3,8 @@ package leadgridapi_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"reflect"
 	"strings"
 	"testing"
@@ -95,12 +97,20 @@ func BenchmarkListDossiers(b *testing.B) {
 	row := `{"id":"7b0e3c51-9d0c-4d55-9a53-9c1a3f6f6a01","organization_id":"o","type":"sales","name":"Jan Peeters","email":"jan@example.com",
 		"phone":"+32 470 00 00 00","city":"Gent","company":"Acme","role":"CFO","status":"active","flow_id":"f","current_stage_id":"s",
 		"assigned_to":null,"intake_notes":"` + strings.Repeat("note ", 40) + `","created_at":"2026-04-15T08:00:01Z","updated_at":"2026-04-15T08:00:01Z"}`
-	body := `[` + strings.Repeat(row+",", 99) + row + `]`
+	body := `{"data": [` + strings.Repeat(row+",", 99) + row + `]}`
+	client, err := leadgridapi.New("http://leadgrid.test", testKey, leadgridapi.WithHTTPClient(&http.Client{
+		Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(body))}, nil
+		}),
+	}))
+	if err != nil {
+		b.Fatal(err)
+	}
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		var page []leadgridapi.Dossier
-		if err := json.Unmarshal([]byte(body), &page); err != nil {
+		page, err := client.ListDossiers(b.Context(), leadgridapi.DossierFilter{}, leadgridapi.PageRequest{})
+		if err != nil || len(page.Items) != 100 {
 			b.Fatal(err)
 		}
 	}

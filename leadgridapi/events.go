@@ -1,6 +1,7 @@
 package leadgridapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,14 +61,13 @@ func ParseEvent(body []byte) (Event, error) {
 	}
 	var e Event
 	for key, value := range members(body) {
-		switch key {
+		switch string(key) {
 		case "id":
-			e.ID, _ = text(value)
+			e.ID = string(unquote(value))
 		case "type":
-			e.Type, _ = text(value)
+			e.Type = string(unquote(value))
 		case "created_at":
-			t, _ := text(value)
-			e.CreatedAt, _ = time.Parse(time.RFC3339, t)
+			e.CreatedAt, _ = time.Parse(time.RFC3339, string(unquote(value)))
 		case "data":
 			e.Data = value
 		}
@@ -111,21 +111,12 @@ func firstOf(ids map[string]string, places ...string) string {
 func collectIDs(ids map[string]string, prefix string, object []byte) {
 	for key, value := range members(object) {
 		switch {
-		case strings.HasSuffix(key, "id"):
+		case bytes.HasSuffix(key, []byte("id")):
 			if id := idText(value); len(id) <= maxID {
-				ids[prefix+key] = id
+				ids[prefix+string(key)] = id
 			}
 		case prefix == "" && value[0] == '{':
-			collectIDs(ids, key+".", value)
+			collectIDs(ids, string(key)+".", value)
 		}
 	}
-}
-
-// idText returns a string or a number as text, and nothing for anything else.
-func idText(value []byte) string {
-	if isNumber(value) {
-		return string(value)
-	}
-	id, _ := text(value)
-	return id
 }

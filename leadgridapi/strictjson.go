@@ -2,11 +2,8 @@ package leadgridapi
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"iter"
 	"strconv"
-	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -42,7 +39,8 @@ func checkJSON(data []byte) error {
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		return errBOM
 	}
-	c := checker{data: data}
+	var room [32][]byte // on the stack: enough for the keys of an event as we know them
+	c := checker{data: data, keys: room[:0]}
 	c.space()
 	if c.peek() != '{' {
 		return errNotObject
@@ -61,7 +59,7 @@ func checkJSON(data []byte) error {
 type checker struct {
 	data []byte
 	at   int
-	keys []string // of all objects that are open, the innermost's last
+	keys [][]byte // folded, of all objects that are open, the innermost's last
 }
 
 // peek returns the byte to read next, 0 at the end: no JSON holds that byte.
@@ -182,22 +180,30 @@ func (c *checker) string() ([]byte, error) {
 	if !c.take('"') {
 		return nil, errSyntax
 	}
-	for c.at < len(c.data) {
-		switch b := c.data[c.at]; {
-		case b == '"':
+	for {
+		c.at += plain(c.data[c.at:])
+		switch c.peek() {
+		case '"':
 			c.at++
 			return c.data[start:c.at], nil
-		case b == '\\':
+		case '\\':
 			if err := c.escape(); err != nil {
 				return nil, err
 			}
-		case b < ' ':
+		default: // a control character, or the end
 			return nil, errSyntax
-		default:
-			c.at++
 		}
 	}
-	return nil, errSyntax
+}
+
+// plain returns how many bytes at the beginning of s mean themselves in a string.
+func plain(s []byte) int {
+	for i, b := range s {
+		if b < ' ' || b == '"' || b == '\\' {
+			return i
+		}
+	}
+	return len(s)
 }
 
 func (c *checker) escape() error {
@@ -288,9 +294,14 @@ func (c *checker) digits() int {
 
 // fold returns the text of a quoted key, the same for all keys that differ in
 // case only, as encoding/json sees case.
-func fold(quoted []byte) string {
-	key, _ := text(quoted)
-	return strings.Map(foldRune, key)
+func fold(quoted []byte) []byte {
+	key := unquote(quoted)
+	for _, b := range key {
+		if 'A' <= b && b <= 'Z' || b >= utf8.RuneSelf {
+			return bytes.Map(foldRune, key)
+		}
+	}
+	return key
 }
 
 func foldRune(r rune) rune {
@@ -306,92 +317,25 @@ func foldRune(r rune) rune {
 	return least
 }
 
-func anyTwice(keys []string) bool {
+// anyTwice reports whether two of the keys are equal. Most objects have few, for
+// which a map is not worth its making.
+func anyTwice(keys [][]byte) bool {
 	if len(keys) > 16 {
 		seen := make(map[string]bool, len(keys))
 		for _, key := range keys {
-			if seen[key] {
+			if seen[string(key)] {
 				return true
 			}
-			seen[key] = true
+			seen[string(key)] = true
 		}
 		return false
 	}
 	for i, key := range keys {
 		for _, other := range keys[:i] {
-			if key == other {
+			if bytes.Equal(key, other) {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// members iterates over the keys and values of an object that checkJSON has let
-// pass. Of anything else than an object, it has none.
-func members(object []byte) iter.Seq2[string, []byte] {
-	return func(yield func(string, []byte) bool) {
-		c := checker{data: object}
-		c.space()
-		if !c.take('{') {
-			return
-		}
-		for c.space(); c.peek() == '"'; c.space() {
-			quoted, _ := c.string()
-			key, _ := text(quoted)
-			c.space()
-			c.take(':')
-			c.space()
-			start := c.at
-			c.skip()
-			if !yield(key, object[start:c.at]) {
-				return
-			}
-			c.space()
-			c.take(',')
-		}
-	}
-}
-
-// skip reads a value that has been checked.
-func (c *checker) skip() {
-	for depth := 0; c.at < len(c.data); {
-		switch c.data[c.at] {
-		case '"':
-			_, _ = c.string()
-			if depth == 0 {
-				return
-			}
-			continue
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth == 0 { // the end of the object whose last value was a literal
-				return
-			}
-			if depth--; depth == 0 {
-				c.at++
-				return
-			}
-		case ',', ' ', '\t', '\n', '\r':
-			if depth == 0 {
-				return
-			}
-		}
-		c.at++
-	}
-}
-
-// text returns the text of a JSON string that has been checked, and false for any
-// other value.
-func text(value []byte) (string, bool) {
-	if len(value) < 2 || value[0] != '"' {
-		return "", false
-	}
-	if bytes.IndexByte(value, '\\') < 0 {
-		return string(value[1 : len(value)-1]), true
-	}
-	var s string
-	err := json.Unmarshal(value, &s)
-	return s, err == nil
 }

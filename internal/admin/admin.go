@@ -1,0 +1,98 @@
+// Package admin serves what operators and their machines ask of a running program, apart from its work: health,
+// readiness, metrics, profiles, and pages that a program adds.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Config says what to serve.
+type Config struct {
+	Addr     string               // host:port; port 0 takes a free one, see [Server.Addr]
+	Registry *prometheus.Registry // what /metrics shows; the build's own metric is added
+	Checks   []Check              // what /readyz asks
+	PPROF    bool                 // serve Go's profiles at /debug/pprof/
+	Logger   *slog.Logger         // for the server's own errors
+}
+
+// Server is the admin server of one program.
+type Server struct {
+	listener net.Listener
+	mux      *http.ServeMux
+	http     *http.Server
+	stopping atomic.Bool
+}
+
+// stopTimeout is how long a request may go on once the server stops.
+const stopTimeout = 5 * time.Second
+
+// Listen takes the address, so that what is wrong with it shows at start. Nothing is answered before [Server.Serve].
+func Listen(config Config) (*Server, error) {
+	listener, err := net.Listen("tcp", config.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on ADMIN_ADDR: %w", err)
+	}
+	config.Registry.MustRegister(buildInfo(ReadBuild()))
+	s := &Server{listener: listener, mux: http.NewServeMux()}
+	s.http = &http.Server{
+		Handler:           s.mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      2 * time.Minute, // a CPU profile takes 30 s by default
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(config.Logger.Handler(), slog.LevelWarn),
+	}
+	s.mux.HandleFunc("GET /healthz", healthz)
+	s.mux.Handle("GET /readyz", readyz(config.Checks, &s.stopping))
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(config.Registry, promhttp.HandlerOpts{
+		Registry: config.Registry, ErrorLog: s.http.ErrorLog, EnableOpenMetrics: true, Timeout: 10 * time.Second,
+	}))
+	if config.PPROF {
+		s.mux.HandleFunc("/debug/pprof/", pprof.Index)
+		s.mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		s.mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		s.mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		s.mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return s, nil
+}
+
+// Addr is the address that the server listens on, host:port.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Handle adds a page, before Serve, under a pattern of [http.ServeMux].
+func (s *Server) Handle(pattern string, handler http.Handler) { s.mux.Handle(pattern, handler) }
+
+// Drain makes /readyz say no from now on, so that nothing new is sent here while the program finishes what it has.
+func (s *Server) Drain() { s.stopping.Store(true) }
+
+// Serve answers until the context ends, and then finishes the requests it has. It is a program's last part to stop.
+func (s *Server) Serve(ctx context.Context) error {
+	stopped := make(chan error, 1)
+	unhook := context.AfterFunc(ctx, func() {
+		s.Drain()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		stopped <- s.http.Shutdown(ctx)
+	})
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		unhook()
+		return fmt.Errorf("serve ADMIN_ADDR: %w", err)
+	}
+	if err := <-stopped; err != nil {
+		return errors.Join(fmt.Errorf("stop serving ADMIN_ADDR: %w", err), s.http.Close())
+	}
+	return nil
+}

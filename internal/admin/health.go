@@ -1,0 +1,80 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Check is one thing that a program needs to be of use.
+type Check struct {
+	Name    string
+	Timeout time.Duration               // 2 s if zero
+	Probe   func(context.Context) error // nil when all is well; its text is shown at /readyz
+}
+
+const checkTimeout = 2 * time.Second
+
+// healthz says that the program runs, and asks nobody: a database that is down is no reason to restart it.
+func healthz(w http.ResponseWriter, _ *http.Request) {
+	plainText(w)
+	fmt.Fprintln(w, "ok")
+}
+
+// readyz asks all checks at once and answers 503 if any says no, with a line for each.
+func readyz(checks []Check, stopping *atomic.Bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		plainText(w)
+		if stopping.Load() {
+			http.Error(w, "stopping", http.StatusServiceUnavailable)
+			return
+		}
+		answers := make([]error, len(checks))
+		var wait sync.WaitGroup
+		for i, check := range checks {
+			wait.Go(func() { answers[i] = check.run(r.Context()) })
+		}
+		wait.Wait()
+		status, lines := http.StatusOK, new(strings.Builder)
+		for i, check := range checks {
+			if answers[i] == nil {
+				fmt.Fprintf(lines, "%s: ok\n", check.Name)
+				continue
+			}
+			status = http.StatusServiceUnavailable
+			fmt.Fprintf(lines, "%s: %s\n", check.Name, strings.Join(strings.Fields(answers[i].Error()), " ")) // on one line
+		}
+		w.WriteHeader(status)
+		if len(checks) == 0 {
+			lines.WriteString("ok\n")
+		}
+		_, _ = w.Write([]byte(lines.String()))
+	})
+}
+
+// run returns by the timeout even if the probe does not.
+func (c Check) run(ctx context.Context) error {
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = checkTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { answer <- c.Probe(ctx) }()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func plainText(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+}

@@ -66,7 +66,8 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), ou
 		return err
 	case <-ctx.Done():
 	}
-	// Requests under way may finish; those that a fault keeps hanging are dropped by Close.
+	// Requests under way may finish, but those that a fault keeps hanging are let go.
+	leadgrid.Close()
 	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := server.Shutdown(grace); err != nil {

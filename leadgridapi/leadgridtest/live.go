@@ -48,11 +48,11 @@ func (o *Organization) Stir(n int, kinds ...string) {
 	for range n {
 		o.edit(func(c *change) error {
 			if c.imagination == nil {
-				c.imagination = newInvention(c.rng)
+				c.imagination = newInvention(c.fancy)
 			}
 			g := &generator{change: c, invention: c.imagination}
 			g.byType()
-			g.stir(pick(c.rng, lots))
+			g.stir(pick(c.fancy, lots))
 			return nil
 		})
 	}
@@ -60,7 +60,7 @@ func (o *Organization) Stir(n int, kinds ...string) {
 
 // stir makes one edit; without anything to edit it does nothing.
 func (g *generator) stir(kind string) {
-	rng := g.Organization.rng
+	rng := g.fancy
 	d, person := g.state.dossiers.random(rng), g.state.contacts.random(rng)
 	switch kind {
 	case "dossier.create":
@@ -99,14 +99,14 @@ func (g *generator) stirContact(kind string, person *slot[contact]) {
 	}
 	other := g.contact(g.state.contacts.stored)
 	fields := Fields{"city": text(other.city), "role": text(other.role), "pool": other.pool}
-	if g.Organization.rng.IntN(3) == 0 {
+	if g.fancy.IntN(3) == 0 {
 		fields["phone"], fields["kind"] = text(other.phone), other.kinds
 	}
 	g.updateContact(person.row, fields)
 }
 
 func (g *generator) stirDossier(kind string, d *slot[dossier], person *slot[contact]) {
-	rng := g.Organization.rng
+	rng := g.fancy
 	switch kind {
 	case "dossier.update":
 		other := g.dossier(0)

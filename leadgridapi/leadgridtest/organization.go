@@ -16,8 +16,9 @@ type Organization struct {
 	hooks  *hooks
 
 	mu          sync.RWMutex
-	active      bool // has a plan with API access
-	rng         *rand.Rand
+	active      bool       // has a plan with API access
+	rng         *rand.Rand // makes ids
+	fancy       *rand.Rand // makes up data: not disturbed by what the API creates
 	state       *state
 	cvs         map[string]CV // by dossier
 	uploads     int

@@ -19,7 +19,7 @@ type Size struct {
 // The data is up to two years old and fires no webhooks.
 func (o *Organization) Seed(size Size) {
 	o.edit(func(c *change) error {
-		g := &generator{change: c, invention: newInvention(c.rng), size: size}
+		g := &generator{change: c, invention: newInvention(c.fancy), size: size}
 		g.flows()
 		g.contacts()
 		g.dossiers()

@@ -148,7 +148,8 @@ func (s *Server) NewOrganization() *Organization {
 	n := uint64(len(s.organizations))
 	o := &Organization{
 		server: s, active: true,
-		rng:   rand.New(rand.NewPCG(s.opts.Seed, n)),
+		rng:   rand.New(rand.NewPCG(s.opts.Seed, 2*n)),
+		fancy: rand.New(rand.NewPCG(s.opts.Seed, 2*n+1)),
 		state: newState(), cvs: map[string]CV{},
 	}
 	o.id = o.newID("organization")

@@ -52,7 +52,7 @@ func describe() []Switch {
 				s.Kind = "one of"
 			case []string:
 				s.Kind = "list"
-				if s.Values != nil {
+				if len(s.Values) > 0 {
 					s.Kind = "any of"
 				}
 			case float64:

@@ -10,7 +10,9 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
+	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 )
 
 // openPool prepares connections to the database, which need not be there yet.
@@ -42,4 +44,12 @@ func newInserter(pool *pgxpool.Pool, queueSchema string, log *slog.Logger) (*riv
 		FetchCooldown: river.FetchCooldownMin,
 		Logger:        log,
 	})
+}
+
+// readiness is whether an event could be stored: the database answers, and has the tables that this program knows.
+func readiness(pool *pgxpool.Pool, schemas migrations.Schemas) []admin.Check {
+	return []admin.Check{
+		{Name: "database", Probe: pool.Ping},
+		{Name: "schema", Probe: func(ctx context.Context) error { return migrations.Check(ctx, pool, schemas) }},
+	}
 }

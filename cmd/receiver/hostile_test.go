@@ -147,7 +147,7 @@ func hostileRows() []hostile {
 	}
 }
 
-func TestHostileWebhooks(t *testing.T) {
+func TestPromise1And2_HostileWebhooks(t *testing.T) {
 	r := startRig(t)
 	for i, h := range hostileRows() {
 		t.Run(fmt.Sprintf("%02d %s", h.row, h.name), func(t *testing.T) {
@@ -185,7 +185,7 @@ func zipped(body []byte) string {
 	return b.String()
 }
 
-func TestHostile17_TheSameRequestAgain(t *testing.T) {
+func TestPromise1_Hostile17_TheSameRequestAgain(t *testing.T) {
 	r := startRig(t)
 	body := event("evt_17")
 	signature := sign(body)
@@ -200,7 +200,7 @@ func TestHostile17_TheSameRequestAgain(t *testing.T) {
 	}
 }
 
-func TestHostile18_TheSameIDWithAnotherBody(t *testing.T) {
+func TestPromise1_Hostile18_TheSameIDWithAnotherBody(t *testing.T) {
 	r := startRig(t)
 	for _, body := range [][]byte{event("evt_18"), append(event("evt_18"), ' ')} {
 		if response := r.post(t, body); response.StatusCode != http.StatusOK {
@@ -215,7 +215,7 @@ func TestHostile18_TheSameIDWithAnotherBody(t *testing.T) {
 	}
 }
 
-func TestHostile23_AHugeBodyIsRefusedUnread(t *testing.T) {
+func TestPromise2_Hostile23_AHugeBodyIsRefusedUnread(t *testing.T) {
 	r := startRig(t)
 	conn := r.dial(t)
 	io.WriteString(conn, head(nil, "Content-Length: 10000000000"))
@@ -224,7 +224,7 @@ func TestHostile23_AHugeBodyIsRefusedUnread(t *testing.T) {
 	}
 }
 
-func TestHostile24_Chunked(t *testing.T) {
+func TestPromise2_Hostile24_Chunked(t *testing.T) {
 	r := startRig(t)
 	body := event("evt_24")
 	conn := r.dial(t)
@@ -251,7 +251,7 @@ func TestHostile24_Chunked(t *testing.T) {
 	writing.Wait()
 }
 
-func TestHostile25_ABodyThatTrickles(t *testing.T) {
+func TestPromise2_Hostile25_ABodyThatTrickles(t *testing.T) {
 	t.Parallel()
 	r := startRig(t)
 	for _, framing := range []string{"Content-Length: 500", "Transfer-Encoding: chunked"} {
@@ -293,7 +293,7 @@ func TestHostile25_ABodyThatTrickles(t *testing.T) {
 	})
 }
 
-func TestHostile26_FewerBytesThanAnnounced(t *testing.T) {
+func TestPromise2_Hostile26_FewerBytesThanAnnounced(t *testing.T) {
 	r := startRig(t)
 	body := event("evt_26")
 	conn := r.dial(t)
@@ -307,7 +307,7 @@ func TestHostile26_FewerBytesThanAnnounced(t *testing.T) {
 	}
 }
 
-func TestHostile39And40_OtherMethodsAndPaths(t *testing.T) {
+func TestPromise2_Hostile39And40_OtherMethodsAndPaths(t *testing.T) {
 	r := startRig(t)
 	body := event("evt_39")
 	for _, c := range []struct {
@@ -336,7 +336,7 @@ func TestHostile39And40_OtherMethodsAndPaths(t *testing.T) {
 	}
 }
 
-func TestHostile42_TheSenderLeaves(t *testing.T) {
+func TestPromise1_Hostile42_TheSenderLeaves(t *testing.T) {
 	r := startRig(t)
 	body := event("evt_42")
 	conn := r.dial(t)
@@ -350,7 +350,7 @@ func TestHostile42_TheSenderLeaves(t *testing.T) {
 	}
 }
 
-func TestHostile43_AThousandCopiesAtOnce(t *testing.T) {
+func TestPromise1_Hostile43_AThousandCopiesAtOnce(t *testing.T) {
 	r := startRig(t)
 	body := event("evt_43")
 	request := head(body, "Content-Length: "+strconv.Itoa(len(body))) + string(body)
@@ -372,6 +372,7 @@ func TestHostile43_AThousandCopiesAtOnce(t *testing.T) {
 }
 
 func TestPromise2_Hostile44_AnUnsignedFloodBesideSignedTraffic(t *testing.T) {
+	t.Parallel()
 	r := startRig(t)
 	ctx, stop := context.WithCancel(t.Context())
 	var flood sync.WaitGroup

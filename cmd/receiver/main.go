@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,12 +15,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
 
 // drainTimeout bounds how long requests under way may take once the program is told to end. It is above storeTimeout.
-const drainTimeout = 20 * time.Second
+const drainTimeout = 15 * time.Second
 
 func main() {
 	config, err := loadConfig()
@@ -55,31 +59,62 @@ func run(ctx context.Context, config config, logs io.Writer, started func(addres
 	if err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
-	metrics := newMetrics(registry)
-	intake := events.NewIntake(pool, inserter, events.Options{Flushed: metrics.flushed})
-	defer intake.Close()
-	metrics.watch(registry, intake)
-
 	listener, err := net.Listen("tcp", config.Listen.Addr)
 	if err != nil {
-		return fmt.Errorf("LISTEN_ADDR: %w", err)
+		return fmt.Errorf("listen on LISTEN_ADDR: %w", err)
 	}
+	defer listener.Close()
+	registry := prometheus.NewRegistry()
+	ops, err := admin.Listen(admin.Config{
+		Addr: config.Admin.Addr, Registry: registry, Checks: readiness(pool, config.schemas()), PPROF: config.Admin.PPROF, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	metrics := newMetrics(registry)
+	intake := events.NewIntake(pool, inserter, events.Options{Flushed: metrics.flushed})
+	defer intake.Close() // after the server: whoever waits for an answer gets it
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		admin.PoolStats(pool), waitingGauge(intake))
 	server := newServer(&webhooks{secrets: secrets, store: intake.Add, bodies: newBodies(), metrics: metrics, log: log}, log)
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+
+	log.Info("listening", slog.String("webhooks", listener.Addr().String()), slog.String("admin", ops.Addr()),
+		slog.String("build", admin.ReadBuild().String()))
 	if started != nil {
-		started(addresses{webhooks: listener.Addr().String()})
+		started(addresses{webhooks: listener.Addr().String(), admin: ops.Addr()})
 	}
+	return serve(ctx, server, listener, ops)
+}
+
+// serve answers until ctx ends or one of the servers fails, then finishes the requests under way. The admin server says
+// that the receiver is stopping while it does, and ends last.
+func serve(ctx context.Context, server *http.Server, listener net.Listener, ops *admin.Server) error {
+	stopped, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var group errgroup.Group
+	failed := make(chan struct{}, 2)
+	group.Go(func() error {
+		defer func() { failed <- struct{}{} }()
+		return ops.Serve(stopped)
+	})
+	group.Go(func() error {
+		defer func() { failed <- struct{}{} }()
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve LISTEN_ADDR: %w", err)
+		}
+		return nil
+	})
 	select {
-	case err := <-failed:
-		return fmt.Errorf("serve webhooks: %w", err)
 	case <-ctx.Done():
+	case <-failed:
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	ops.Drain()
+	drain, cancel := context.WithTimeout(stopped, drainTimeout)
 	defer cancel()
-	if err := server.Shutdown(drain); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("drain: %w", err)
+	err := server.Shutdown(drain)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("finish the requests under way: %w", err), server.Close())
 	}
-	return nil
+	stop()
+	return errors.Join(err, group.Wait())
 }

@@ -125,9 +125,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	return m
 }
 
-// watch adds what the intake knows of itself.
-func (m *metrics) watch(registerer prometheus.Registerer, intake *events.Intake) {
-	promauto.With(registerer).NewGaugeFunc(prometheus.GaugeOpts{
+// waitingGauge shows the queue before the database.
+func waitingGauge(intake *events.Intake) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "leadgrid_webhook_events_waiting",
 		Help: "Authentic events waiting for the transaction that will store them.",
 	}, func() float64 { return float64(intake.Waiting()) })

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -102,6 +103,31 @@ func (a addresses) send(ctx context.Context, method, path string, body []byte, h
 	defer response.Body.Close()
 	_, err = io.Copy(io.Discard, response.Body)
 	return response, err
+}
+
+// ready asks /readyz; the error says what is missing.
+func (a addresses) ready(t *testing.T) error {
+	t.Helper()
+	status, text := a.ask(t, "/readyz")
+	if status != http.StatusOK {
+		return errors.New(text)
+	}
+	return nil
+}
+
+// ask reads a page of the admin server.
+func (a addresses) ask(t *testing.T, path string) (int, string) {
+	t.Helper()
+	response, err := http.Get("http://" + a.admin + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
 }
 
 // dial opens a connection for requests that no client would make. The test fails rather than hangs on it.

@@ -98,7 +98,7 @@ func (t *Table) Documented(field string) bool {
 func (t *Table) Row(object Object) []*string {
 	row := make([]*string, len(t.Columns))
 	for i, column := range t.Columns {
-		row[i] = column.Type.text(object[column.Name])
+		row[i] = column.Type.Convert(object[column.Name])
 	}
 	return row
 }
@@ -106,7 +106,7 @@ func (t *Table) Row(object Object) []*string {
 // ID gives the object's key, one text per key column. ok is false when a key is missing or neither text nor number.
 func (t *Table) ID(object Object) (key []string, ok bool) {
 	for _, name := range t.Key {
-		value := Text.text(object[name])
+		value := Text.Convert(object[name])
 		if value == nil || *value == "" {
 			return nil, false
 		}

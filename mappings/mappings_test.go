@@ -38,7 +38,7 @@ func TestText(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := null
-			if s := tc.typ.text(json.RawMessage(tc.value)); s != nil {
+			if s := tc.typ.Convert(json.RawMessage(tc.value)); s != nil {
 				got = *s
 			}
 			if got != tc.want {

@@ -30,9 +30,9 @@ func (t Type) valid() bool {
 	return false
 }
 
-// text converts a JSON value to Postgres's text form of the type. What does not fit becomes null, never an error: the
+// Convert turns a JSON value into Postgres's text form of the type. What does not fit becomes null, never an error: the
 // row must land, and _raw has the value.
-func (t Type) text(value json.RawMessage) *string {
+func (t Type) Convert(value json.RawMessage) *string {
 	value = bytes.TrimSpace(value)
 	if len(value) == 0 || string(value) == "null" {
 		return nil
@@ -93,7 +93,7 @@ func arrayOf(value json.RawMessage) *string {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		s := Text.text(element)
+		s := Text.Convert(element)
 		if s == nil {
 			b.WriteString("NULL")
 			continue

@@ -268,3 +268,14 @@ SELECT f.table_name,
        (SELECT string_agg(message, '; ' ORDER BY since) FROM sync_pauses) AS problem
 FROM sync_freshness f;
 COMMENT ON VIEW freshness IS 'Per table, as of when it is complete: every change LeadGrid made before that moment is in it';
+
+-- Objects that LeadGrid sent without an id to file them under.
+CREATE TABLE sync_oddities (
+    kind        text NOT NULL,
+    endpoint    text NOT NULL,
+    body        bytea NOT NULL,
+    digest      bytea GENERATED ALWAYS AS (sha256(body)) STORED,
+    observation bigint NOT NULL,
+    seen_at     timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (kind, digest)
+);

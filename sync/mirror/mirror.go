@@ -1,0 +1,86 @@
+// Package mirror writes what LeadGrid was seen to hold into the customer's Postgres, and decides what may be written.
+//
+// Every read takes a number from the database before its request is sent (Begin). What it saw is applied (Apply) only if
+// no read of the same object that began later has finished; the ledger that says so (sync_reads, sync_pages) lives
+// outside the mirrored tables, so that a read that finds nothing changed writes no row version there.
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+)
+
+// DefaultLag is how far a replica of LeadGrid that answers a read may be behind its primary.
+const DefaultLag = 30 * time.Second
+
+var (
+	// ErrOtherOrganization says that the key reads another organization than the one mirrored. Nothing was written.
+	ErrOtherOrganization = errors.New("the API key belongs to another organization than this mirror")
+	// ErrUnproven says that nothing in a read shows that it came from the mirrored organization: the caller proves it by
+	// reading an object that the mirror knows, and applies the read again with Proven set. Nothing was written.
+	ErrUnproven = errors.New("nothing in this answer shows that it is about the mirrored organization")
+)
+
+// Options configures a Mirror. The zero value is right for production.
+type Options struct {
+	// Mapping says which field goes where; nil is mappings.Default.
+	Mapping *mappings.Mapping
+	// Lag is how far LeadGrid's replicas may be behind; 0 is DefaultLag.
+	Lag time.Duration
+}
+
+// Mirror writes mirrored rows. It is safe for use by many goroutines and many processes at once.
+type Mirror struct {
+	pool   *pgxpool.Pool
+	tables map[mappings.Kind]*table
+	lag    time.Duration
+}
+
+// New returns a Mirror that writes through pool, whose search_path must be the mirror's schema.
+func New(pool *pgxpool.Pool, options Options) *Mirror {
+	if options.Mapping == nil {
+		options.Mapping = mappings.Default()
+	}
+	if options.Lag == 0 {
+		options.Lag = DefaultLag
+	}
+	m := &Mirror{pool: pool, lag: options.Lag, tables: make(map[mappings.Kind]*table)}
+	for i, kind := range mappings.Kinds {
+		m.tables[kind] = newTable(options.Mapping.Table(kind), i)
+	}
+	return m
+}
+
+// Lag is how far LeadGrid's replicas may be behind.
+func (m *Mirror) Lag() time.Duration { return m.lag }
+
+// Pool gives the pool the mirror writes through.
+func (m *Mirror) Pool() *pgxpool.Pool { return m.pool }
+
+// Observation is one read's place in the order of all reads.
+type Observation struct {
+	Number  int64
+	BeganAt time.Time // by the database's clock
+}
+
+// Begin takes the next observation. Call it before the request is sent.
+func (m *Mirror) Begin(ctx context.Context) (Observation, error) {
+	var o Observation
+	err := m.pool.QueryRow(ctx, `SELECT nextval('observations'), clock_timestamp()`).Scan(&o.Number, &o.BeganAt)
+	if err != nil {
+		return Observation{}, fmt.Errorf("begin observation: %w", err)
+	}
+	return o, nil
+}
+
+// InTx runs f in one transaction, so that what a read told and the step it completes are committed together.
+func (m *Mirror) InTx(ctx context.Context, f func(tx pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, m.pool, f)
+}

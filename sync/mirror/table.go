@@ -1,0 +1,154 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+)
+
+// lockSpace is the first half of the advisory locks that order writers of one kind.
+const lockSpace = 0x6c67 // "lg"
+
+// table is a mirrored table with the SQL that its mapping gives.
+type table struct {
+	mapping *mappings.Table
+	lock    int
+	name    string
+	probe   string // of keys: the hash of each row that exists
+	known   string // of keys: the object of each row that exists
+	upsert  string
+}
+
+func newTable(mapping *mappings.Table, lock int) *table {
+	t := &table{mapping: mapping, lock: lock, name: quote(string(mapping.Kind))}
+
+	var keyParams, keyNames, keyJoin []string
+	for i, key := range mapping.Key {
+		keyParams = append(keyParams, fmt.Sprintf("$%d::text[]", i+1))
+		keyNames = append(keyNames, fmt.Sprintf("k%d", i+1))
+		keyJoin = append(keyJoin, fmt.Sprintf("t.%s = k.k%d", quote(key), i+1))
+	}
+	from := fmt.Sprintf(" FROM unnest(%s) WITH ORDINALITY AS k (%s, n) JOIN %s t ON %s",
+		strings.Join(keyParams, ", "), strings.Join(keyNames, ", "), t.name, strings.Join(keyJoin, " AND "))
+	t.probe = `SELECT k.n, t._hash, t._deleted_at IS NOT NULL` + from
+	t.known = `SELECT k.n, t._raw, t._original` + from
+
+	var names, values, params, fields, sets []string
+	add := func(name, array, value string) {
+		names = append(names, quote(name))
+		sets = append(sets, fmt.Sprintf("%s = excluded.%s", quote(name), quote(name)))
+		values = append(values, value)
+		if array != "" {
+			params = append(params, fmt.Sprintf("$%d::%s[]", len(params)+1, array))
+			fields = append(fields, fmt.Sprintf("v%d", len(params)))
+		}
+	}
+	for i, column := range mapping.Columns {
+		add(column.Name, "text", fmt.Sprintf("x.v%d::%s", i+1, column.Type))
+	}
+	n := len(mapping.Columns)
+	add("_raw", "text", fmt.Sprintf("x.v%d::jsonb", n+1))
+	add("_original", "bytea", fmt.Sprintf("x.v%d", n+2))
+	add("_hash", "bigint", fmt.Sprintf("x.v%d", n+3))
+	add("_observed", "", fmt.Sprintf("$%d", n+4))
+	add("_changed_at", "", "now()")
+	add("_deleted_at", "", "NULL")
+	t.upsert = fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM unnest(%s) AS x (%s) ON CONFLICT (%s) DO UPDATE SET %s",
+		t.name, strings.Join(names, ", "), strings.Join(values, ", "), strings.Join(params, ", "),
+		strings.Join(fields, ", "), quoteAll(mapping.Key), strings.Join(sets, ", "))
+	return t
+}
+
+// keyArrays gives the rows' keys, one array per key column.
+func (t *table) keyArrays(rows []*row) []any {
+	arrays := make([]any, len(t.mapping.Key))
+	for i := range t.mapping.Key {
+		column := make([]string, len(rows))
+		for j, row := range rows {
+			column[j] = row.key[i]
+		}
+		arrays[i] = column
+	}
+	return arrays
+}
+
+// loadKnown reads the objects of the rows that exist.
+func (t *table) loadKnown(ctx context.Context, tx pgx.Tx, rows []*row) error {
+	var existing []*row
+	for _, row := range rows {
+		if row.exists {
+			existing = append(existing, row)
+		}
+	}
+	if len(existing) == 0 {
+		return nil
+	}
+	result, err := tx.Query(ctx, t.known, t.keyArrays(existing)...)
+	if err != nil {
+		return fmt.Errorf("read known rows: %w", err)
+	}
+	var n int64
+	var raw json.RawMessage
+	var original []byte
+	_, err = pgx.ForEachRow(result, []any{&n, &raw, &original}, func() error {
+		known := raw
+		if original != nil {
+			known = original
+		}
+		row := existing[n-1]
+		if err := json.Unmarshal(known, &row.known); err != nil {
+			row.known = nil // a row whose object was dropped is told anew
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read known rows: %w", err)
+	}
+	return nil
+}
+
+// upsertArgs gives the rows as one array per column.
+func (t *table) upsertArgs(rows []*row, observation int64) []any {
+	columns := make([][]*string, len(t.mapping.Columns)+1)
+	for i := range columns {
+		columns[i] = make([]*string, len(rows))
+	}
+	originals := make([][]byte, len(rows))
+	hashes := make([]int64, len(rows))
+	for j, row := range rows {
+		for i, value := range t.mapping.Row(row.merged) {
+			columns[i][j] = value
+		}
+		body := row.body
+		if row.known != nil {
+			body = encode(row.merged)
+		}
+		raw, same := mappings.Storable(body)
+		if !same {
+			originals[j] = body
+		}
+		text := string(raw)
+		columns[len(columns)-1][j] = &text
+		hashes[j] = row.mergedHash
+	}
+	args := make([]any, 0, len(columns)+3)
+	for _, column := range columns {
+		args = append(args, column)
+	}
+	return append(args, originals, hashes, observation)
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+func quoteAll(names []string) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = quote(name)
+	}
+	return strings.Join(quoted, ", ")
+}

@@ -1,0 +1,115 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+)
+
+// Nominate puts every live row that a complete sweep did not see in doubt. Absence only nominates: a tombstone takes
+// two GETs that say 404 (promise 5). Rows that any read has added or changed since the sweep began were seen by that.
+// It returns how many rows are in doubt for absence, and how many are live.
+func (m *Mirror) Nominate(ctx context.Context, tx pgx.Tx, kind mappings.Kind, sweep int64, began Observation) (nominated, live int, err error) {
+	t := m.tables[kind]
+	_, err = tx.Exec(ctx, `
+		INSERT INTO sync_doubts (kind, id, reason, observation, since)
+		SELECT $1, t.id, 'absent', nextval('observations'), clock_timestamp()
+		FROM `+t.name+` t
+		WHERE t._deleted_at IS NULL AND t._observed < $3
+		  AND NOT EXISTS (
+			SELECT FROM (SELECT unnest(keys) AS key FROM sync_pages WHERE sweep = $2 AND kind = $1) seen
+			WHERE seen.key = hashtextextended(t.id, 0))
+		ON CONFLICT (kind, parent, id) DO UPDATE SET reason = 'absent', observation = excluded.observation
+		WHERE sync_doubts.reason = 'older'`, kind, sweep, began.Number)
+	if err != nil {
+		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
+	}
+	err = tx.QueryRow(ctx, `
+		SELECT (SELECT count(*) FROM sync_doubts WHERE kind = $1 AND reason <> 'older'),
+		       (SELECT count(*) FROM `+t.name+` WHERE _deleted_at IS NULL)`, kind).Scan(&nominated, &live)
+	if err != nil {
+		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
+	}
+	return nominated, live, nil
+}
+
+// NotFound notes that a GET of the row said 404. The first one after a nomination makes it gone; a second one that began
+// when no replica could still hide the row confirms it, and confirmed is true: the caller then proves that the
+// organization still answers, and calls Tombstone. Rows nobody nominated stay as they are.
+func (m *Mirror) NotFound(ctx context.Context, tx pgx.Tx, kind mappings.Kind, id string, o Observation) (confirmed bool, err error) {
+	t := m.tables[kind]
+	batch := &pgx.Batch{}
+	queueRead(batch, string(kind), id, o)
+	batch.Queue(`
+		SELECT d.reason = 'gone' AND d.observation < $3 AND coalesce(t._changed_at, '-infinity') + $4::interval <= $5
+		FROM sync_doubts d LEFT JOIN `+t.name+` t ON t.id = d.id
+		WHERE d.kind = $1 AND d.parent = '' AND d.id = $2`, kind, id, o.Number, m.lag, o.BeganAt,
+	).Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&confirmed}, func() error { return nil })
+		return err
+	})
+	batch.Queue(`
+		UPDATE sync_doubts SET reason = 'gone', observation = $3
+		WHERE kind = $1 AND parent = '' AND id = $2 AND reason = 'absent' AND observation < $3`, kind, id, o.Number)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return false, fmt.Errorf("note that %s %s was not found: %w", kind, id, err)
+	}
+	return confirmed, nil
+}
+
+// Gone counts the rows of a kind that a GET has said 404 for and that are still live here.
+func (m *Mirror) Gone(ctx context.Context, kind mappings.Kind) (n int, err error) {
+	err = m.pool.QueryRow(ctx, `SELECT count(*) FROM sync_doubts WHERE kind = $1 AND reason = 'gone'`, kind).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count gone %s: %w", kind, err)
+	}
+	return n, nil
+}
+
+// children are the tables whose rows go when a row of a kind goes, each with the column that names the parent.
+var children = map[mappings.Kind][]struct {
+	kind   mappings.Kind
+	column string
+}{
+	mappings.Dossiers: {{mappings.Notes, "dossier_id"}, {mappings.Links, "dossier_id"}},
+	mappings.Contacts: {{mappings.Links, "contact_id"}},
+	mappings.Flows:    {{mappings.Stages, "flow_id"}},
+}
+
+// Tombstone marks confirmed rows as deleted upstream, and with them all that hangs on them. A row that a read has told
+// about since its last 404 stays.
+func (m *Mirror) Tombstone(ctx context.Context, tx pgx.Tx, kind mappings.Kind, ids []string, o Observation) (deleted []string, err error) {
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, m.tables[kind].lock)
+	for _, child := range children[kind] {
+		batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, m.tables[child.kind].lock)
+	}
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("tombstone %s: %w", kind, err)
+	}
+	rows, err := tx.Query(ctx, `
+		WITH gone AS (
+			DELETE FROM sync_doubts WHERE kind = $1 AND parent = '' AND id = ANY ($2) AND reason = 'gone' RETURNING id
+		)
+		UPDATE `+m.tables[kind].name+` t SET _deleted_at = now(), _changed_at = now(), _observed = $3
+		FROM gone WHERE t.id = gone.id AND t._deleted_at IS NULL RETURNING t.id`, kind, ids, o.Number)
+	if err != nil {
+		return nil, fmt.Errorf("tombstone %s: %w", kind, err)
+	}
+	deleted, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("tombstone %s: %w", kind, err)
+	}
+	for _, child := range children[kind] {
+		_, err := tx.Exec(ctx, `
+			UPDATE `+m.tables[child.kind].name+` SET _deleted_at = now(), _changed_at = now(), _observed = $2
+			WHERE `+quote(child.column)+` = ANY ($1) AND _deleted_at IS NULL`, deleted, o.Number)
+		if err != nil {
+			return nil, fmt.Errorf("tombstone %s of %s: %w", child.kind, kind, err)
+		}
+	}
+	return deleted, nil
+}

@@ -1,0 +1,182 @@
+// Package observe reads LeadGrid for the mirror: every read takes its place in the order of observations, asks LeadGrid,
+// and hands what it saw to the mirror, after making sure that it came from the mirrored organization.
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+)
+
+// Observer reads LeadGrid for a mirror. It is safe for use by many goroutines.
+type Observer struct {
+	api    *leadgridapi.Client
+	mirror *mirror.Mirror
+	gate   *access.Gate
+}
+
+// New returns an Observer. The client's limiter decides when requests may be sent.
+func New(api *leadgridapi.Client, m *mirror.Mirror, gate *access.Gate) *Observer {
+	return &Observer{api: api, mirror: m, gate: gate}
+}
+
+// WithLimiter returns an Observer that asks another limiter.
+func (o *Observer) WithLimiter(limiter leadgridapi.Limiter) *Observer {
+	return &Observer{api: o.api.WithLimiter(limiter), mirror: o.mirror, gate: o.gate}
+}
+
+// Mirror is where observations go.
+func (o *Observer) Mirror() *mirror.Mirror { return o.mirror }
+
+// Result says what an observation came to.
+type Result struct {
+	mirror.Applied
+	// NotFound says that LeadGrid answered 404; nothing was applied.
+	NotFound bool
+	// Confirmed says that this 404 completes the evidence that the row is gone: see [Observer.Bury].
+	Confirmed bool
+}
+
+// Step is committed together with what an observation applies.
+type Step func(tx pgx.Tx, applied mirror.Applied) error
+
+// ask sends one request, with its place in the order taken before.
+func ask[T any](ctx context.Context, o *Observer, scope string, send func() (T, error)) (answer T, at mirror.Observation, err error) {
+	if err := o.gate.Check(ctx, scope); err != nil {
+		return answer, at, err
+	}
+	if at, err = o.mirror.Begin(ctx); err != nil {
+		return answer, at, err
+	}
+	answer, err = send()
+	if err == nil || errors.Is(err, leadgridapi.ErrNotFound) {
+		if err := o.gate.Answered(ctx, scope); err != nil {
+			return answer, at, err
+		}
+		return answer, at, err
+	}
+	if _, gateErr := o.gate.Refused(ctx, err, scope); gateErr != nil {
+		return answer, at, errors.Join(err, gateErr)
+	}
+	return answer, at, err
+}
+
+// Dossier reads one dossier.
+func (o *Observer) Dossier(ctx context.Context, id string, steps ...Step) (Result, error) {
+	dossier, at, err := ask(ctx, o, "dossiers:read", func() (leadgridapi.Dossier, error) { return o.api.Dossier(ctx, id) })
+	return o.one(ctx, mappings.Dossiers, mirror.GetDossier, id, dossier.Raw, at, err, steps)
+}
+
+// Contact reads one contact.
+func (o *Observer) Contact(ctx context.Context, id string, steps ...Step) (Result, error) {
+	contact, at, err := ask(ctx, o, "contacts:read", func() (leadgridapi.Contact, error) { return o.api.Contact(ctx, id) })
+	return o.one(ctx, mappings.Contacts, mirror.GetContact, id, contact.Raw, at, err, steps)
+}
+
+func (o *Observer) one(
+	ctx context.Context, kind mappings.Kind, endpoint mirror.Endpoint, id string, raw json.RawMessage, at mirror.Observation,
+	err error, steps []Step,
+) (Result, error) {
+	if errors.Is(err, leadgridapi.ErrNotFound) {
+		return o.notFound(ctx, kind, id, at)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if err := sameID(raw, id); err != nil {
+		return Result{}, fmt.Errorf("%s %s: %w", endpoint, id, err)
+	}
+	applied, err := o.Apply(ctx, mirror.Read{
+		Observation: at, Kind: kind, Endpoint: endpoint, Objects: []json.RawMessage{raw}, Whole: true,
+	}, steps...)
+	return Result{Applied: applied}, err
+}
+
+// sameID refuses an answer about another object than was asked for: a cache's or proxy's mistake, and an object that
+// would be filed in the wrong place in the order.
+func sameID(raw json.RawMessage, id string) error {
+	var object mappings.Object
+	if err := json.Unmarshal(raw, &object); err != nil {
+		return err
+	}
+	if got := mappings.Text.Convert(object["id"]); got == nil || *got != id {
+		return errors.New("LeadGrid answered with another object than was asked for")
+	}
+	return nil
+}
+
+func (o *Observer) notFound(ctx context.Context, kind mappings.Kind, id string, at mirror.Observation) (Result, error) {
+	result := Result{NotFound: true}
+	err := o.mirror.InTx(ctx, func(tx pgx.Tx) (err error) {
+		result.Confirmed, err = o.mirror.NotFound(ctx, tx, kind, id, at)
+		return err
+	})
+	return result, err
+}
+
+// Apply hands a read to the mirror together with the steps it completes. Where nothing in the read shows that it came
+// from the mirrored organization, that is proved first.
+func (o *Observer) Apply(ctx context.Context, read mirror.Read, steps ...Step) (applied mirror.Applied, err error) {
+	return o.proven(ctx, func(proven bool) (applied mirror.Applied, err error) {
+		read.Proven = proven
+		err = o.mirror.InTx(ctx, func(tx pgx.Tx) error {
+			if applied, err = o.mirror.Apply(ctx, tx, read); err != nil {
+				return err
+			}
+			return runSteps(tx, applied, steps)
+		})
+		return applied, err
+	})
+}
+
+func (o *Observer) applyComplete(ctx context.Context, read mirror.Complete, steps []Step) (mirror.Applied, error) {
+	return o.proven(ctx, func(proven bool) (applied mirror.Applied, err error) {
+		for i := range read.Pages {
+			read.Pages[i].Proven = proven
+		}
+		err = o.mirror.InTx(ctx, func(tx pgx.Tx) error {
+			if applied, err = o.mirror.ApplyComplete(ctx, tx, read); err != nil {
+				return err
+			}
+			return runSteps(tx, applied, steps)
+		})
+		return applied, err
+	})
+}
+
+func runSteps(tx pgx.Tx, applied mirror.Applied, steps []Step) error {
+	for _, step := range steps {
+		if err := step(tx, applied); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *Observer) proven(ctx context.Context, apply func(proven bool) (mirror.Applied, error)) (mirror.Applied, error) {
+	applied, err := apply(false)
+	if errors.Is(err, mirror.ErrUnproven) {
+		if err := o.Prove(ctx); err != nil {
+			return mirror.Applied{}, err
+		}
+		applied, err = apply(true)
+	}
+	switch {
+	case errors.Is(err, mirror.ErrOtherOrganization):
+		return mirror.Applied{}, errors.Join(err, o.gate.Foreign(ctx))
+	case err != nil:
+		return mirror.Applied{}, err
+	}
+	if applied.Proved {
+		err = o.gate.Proven(ctx)
+	}
+	return applied, err
+}

@@ -190,6 +190,7 @@ CREATE TABLE sync_pages (
     observation bigint NOT NULL,
     sweep       bigint,
     pass        integer,
+    filter      text,
     keys        bigint[] NOT NULL,
     finished_at timestamptz NOT NULL DEFAULT now()
 );
@@ -224,6 +225,7 @@ CREATE TABLE sync_sweeps (
     accept_deletions boolean NOT NULL DEFAULT false,
     observation      bigint,
     progress         jsonb,
+    step             bigint NOT NULL DEFAULT 0,
     requests         bigint NOT NULL DEFAULT 0,
     rows_changed     bigint NOT NULL DEFAULT 0,
     rows_deleted     bigint NOT NULL DEFAULT 0,

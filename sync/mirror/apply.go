@@ -26,9 +26,10 @@ type Read struct {
 	// Insert lets a read that is not whole add rows: the answer to a create does, a thin list must not, since a row
 	// that lacks half its fields looks right and is wrong.
 	Insert bool
-	// Sweep and Pass tie a list page to the sweep that read it; zero outside of sweeps.
-	Sweep int64
-	Pass  int
+	// Sweep, Pass and Filter tie a list page to the sweep that read it; zero outside of sweeps.
+	Sweep  int64
+	Pass   int
+	Filter string
 	// Proven says that a later read has shown the organization to be the mirrored one.
 	Proven bool
 }
@@ -42,6 +43,7 @@ type Applied struct {
 	Older     []string // ids shown with an older updated_at than known: refused, to be read again
 	Thin      []string // ids of objects unknown here that the read was too thin to add
 	Deleted   []string // ids of rows found gone
+	Proved    bool     // the read was about the mirrored organization
 	Odd       int      // objects without a usable id: kept aside
 	Keys      []string // ids of everything seen, the refused excluded
 }
@@ -53,6 +55,7 @@ func (a *Applied) add(b Applied) {
 	a.Stale += b.Stale
 	a.Older = append(a.Older, b.Older...)
 	a.Thin = append(a.Thin, b.Thin...)
+	a.Proved = a.Proved || b.Proved
 	a.Deleted = append(a.Deleted, b.Deleted...)
 	a.Odd += b.Odd
 	a.Keys = append(a.Keys, b.Keys...)
@@ -89,7 +92,7 @@ func (m *Mirror) Apply(ctx context.Context, tx pgx.Tx, read Read) (applied Appli
 	}()
 	table := m.tables[read.Kind]
 	rows, odd := table.parse(read.Objects)
-	applied.Odd = len(odd)
+	applied.Odd, applied.Proved = len(odd), len(rows) > 0
 
 	state, err := m.load(ctx, tx, table, read, rows)
 	if err != nil {

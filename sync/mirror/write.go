@@ -67,9 +67,10 @@ func queueLedger(batch *pgx.Batch, read Read, rows []*row) {
 		queueRead(batch, string(read.Kind), seen[0].guardKey(), read.Observation)
 	default:
 		batch.Queue(`
-			INSERT INTO sync_pages (kind, observation, sweep, pass, keys)
-			SELECT $1, $2, nullif($3, 0), nullif($4, 0), array_agg(hashtextextended(k.id, 0)) FROM unnest($5::text[]) AS k (id)`,
-			read.Kind, read.Number, read.Sweep, read.Pass, guardKeysOf(seen))
+			INSERT INTO sync_pages (kind, observation, sweep, pass, filter, keys)
+			SELECT $1, $2, nullif($3::bigint, 0), nullif($4::int, 0), nullif($5, ''), array_agg(hashtextextended(k.id, 0))
+			FROM unnest($6::text[]) AS k (id)`,
+			read.Kind, read.Number, read.Sweep, read.Pass, read.Filter, guardKeysOf(seen))
 	}
 }
 

@@ -1,0 +1,198 @@
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+)
+
+// mostReads bounds how often a parent's list is read again because it moved while it was read.
+const mostReads = 5
+
+// errMoving says that a parent's list never held still for two reads.
+var errMoving = errors.New("the list kept changing while it was read")
+
+// list describes how everything that a parent holds is read.
+type list struct {
+	kind     mappings.Kind
+	endpoint mirror.Endpoint
+	parent   string
+	column   string // where the mirror keeps the parent, filled in where LeadGrid leaves it out
+	scope    string
+	page     func(leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error)
+}
+
+// Notes reads all notes of a dossier.
+func (o *Observer) Notes(ctx context.Context, dossierID string, steps ...Step) (Result, error) {
+	return o.complete(ctx, list{
+		kind: mappings.Notes, endpoint: mirror.ListNotes, parent: dossierID, column: "dossier_id", scope: "notes:read",
+		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
+			page, err := o.api.ListNotes(ctx, dossierID, p)
+			return raws(page.Items, func(n leadgridapi.Note) json.RawMessage { return n.Raw }), page.Meta, err
+		},
+	}, steps)
+}
+
+// Links reads all contacts linked to a dossier.
+func (o *Observer) Links(ctx context.Context, dossierID string, steps ...Step) (Result, error) {
+	return o.complete(ctx, list{
+		kind: mappings.Links, endpoint: mirror.ListLinks, parent: dossierID, column: "dossier_id", scope: "contacts:read",
+		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
+			page, err := o.api.ListLinks(ctx, dossierID, p)
+			return raws(page.Items, func(l leadgridapi.Link) json.RawMessage { return l.Raw }), page.Meta, err
+		},
+	}, steps)
+}
+
+// Stages reads all stages of a flow. A 404 counts as one for the flow, which has no GET of its own.
+func (o *Observer) Stages(ctx context.Context, flowID string, steps ...Step) (Result, error) {
+	return o.complete(ctx, list{
+		kind: mappings.Stages, endpoint: mirror.ListStages, parent: flowID, column: "flow_id", scope: "flows:read",
+		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
+			page, err := o.api.ListStages(ctx, flowID, p)
+			return raws(page.Items, func(s leadgridapi.Stage) json.RawMessage { return s.Raw }), page.Meta, err
+		},
+	}, steps)
+}
+
+// complete reads a parent's list until a read is sure to have seen all of it: one page, or as many objects as LeadGrid
+// counts, or two reads that agree.
+func (o *Observer) complete(ctx context.Context, l list, steps []Step) (Result, error) {
+	var previous []string
+	for range mostReads {
+		read, counted, at, err := o.readAll(ctx, l)
+		if errors.Is(err, leadgridapi.ErrNotFound) {
+			return o.parentNotFound(ctx, l, at)
+		}
+		if err != nil {
+			return Result{}, err
+		}
+		ids := idsOf(read)
+		if counted || slices.Equal(ids, previous) {
+			applied, err := o.applyComplete(ctx, read, steps)
+			return Result{Applied: applied}, err
+		}
+		previous = ids
+	}
+	return Result{}, fmt.Errorf("%s of %s: %w", l.endpoint, l.parent, errMoving)
+}
+
+// readAll reads page after page. Sure says that the pages hold everything: there was one, or the count agrees.
+func (o *Observer) readAll(ctx context.Context, l list) (read mirror.Complete, sure bool, at mirror.Observation, err error) {
+	read = mirror.Complete{Kind: l.kind, Parent: l.parent}
+	seen := make(map[string]bool)
+	totals := make(map[int]bool)
+	for n := 1; ; n++ {
+		var meta leadgridapi.Meta
+		objects, at, err := ask(ctx, o, l.scope, func() (objects []json.RawMessage, err error) {
+			objects, meta, err = l.page(leadgridapi.PageRequest{Page: n, PerPage: leadgridapi.MaxPerPage})
+			return objects, err
+		})
+		if n == 1 {
+			read.First = at
+		} else if errors.Is(err, leadgridapi.ErrNotFound) {
+			break // past the end; if the parent is gone the next read finds out
+		}
+		if err != nil {
+			return read, false, at, err
+		}
+		fresh := 0
+		for i, object := range objects {
+			objects[i] = l.adopt(object)
+			if key := string(objects[i]); !seen[key] {
+				seen[key] = true
+				fresh++
+			}
+		}
+		if n > 1 && fresh == 0 {
+			break // empty, or the first page again
+		}
+		read.Pages = append(read.Pages, mirror.Read{
+			Observation: at, Kind: l.kind, Endpoint: l.endpoint, Objects: objects, Whole: true,
+		})
+		if meta.Total != nil {
+			totals[*meta.Total] = true
+		}
+		if last(len(objects), n, meta) {
+			break
+		}
+	}
+	sure = len(totals) == 0 && len(read.Pages) <= 1 || len(totals) == 1 && totals[len(idsOf(read))]
+	return read, sure, read.First, nil
+}
+
+// last tells whether a page ends the list, as far as its size and the meta that came with it can: a page shorter than
+// LeadGrid says its pages are, or one with which everything LeadGrid counts has come.
+func last(objects, page int, meta leadgridapi.Meta) bool {
+	if objects == 0 {
+		return true
+	}
+	if meta.PerPage == nil {
+		return meta.Total != nil && page == 1 && objects >= *meta.Total
+	}
+	if meta.Total != nil {
+		return (page-1)*(*meta.PerPage)+objects >= *meta.Total
+	}
+	return objects < *meta.PerPage
+}
+
+// adopt fills in the parent's id where LeadGrid leaves it out of the objects: they came from that parent's path.
+func (l list) adopt(object json.RawMessage) json.RawMessage {
+	var fields mappings.Object
+	if err := json.Unmarshal(object, &fields); err != nil || fields == nil {
+		return object
+	}
+	if value, ok := fields[l.column]; ok && string(value) != "null" {
+		return object
+	}
+	id, err := json.Marshal(l.parent)
+	if err != nil {
+		return object
+	}
+	fields[l.column] = id
+	filled, err := json.Marshal(fields)
+	if err != nil {
+		return object
+	}
+	return filled
+}
+
+func idsOf(read mirror.Complete) []string {
+	var ids []string
+	seen := make(map[string]bool)
+	for _, page := range read.Pages {
+		for _, object := range page.Objects {
+			var key struct {
+				ID      json.RawMessage `json:"id"`
+				Contact json.RawMessage `json:"contact_id"`
+			}
+			_ = json.Unmarshal(object, &key) // an object without ids is its own
+			id := string(key.ID) + "\x1f" + string(key.Contact)
+			if strings.Trim(id, "\x1f") == "" {
+				id = string(object)
+			}
+			if !seen[id] {
+				seen[id] = true
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// parentNotFound notes a 404 for the parent itself.
+func (o *Observer) parentNotFound(ctx context.Context, l list, at mirror.Observation) (Result, error) {
+	kind := mappings.Dossiers
+	if l.kind == mappings.Stages {
+		kind = mappings.Flows
+	}
+	return o.notFound(ctx, kind, l.parent, at)
+}

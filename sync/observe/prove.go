@@ -1,0 +1,95 @@
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+)
+
+// Prove asks LeadGrid for objects that the mirror knows, until one answers: the key then reads the mirrored organization.
+// Single objects may have been deleted since, so that only if none of several is there, and no list shares an object with
+// the mirror either, the organization is another one: the gate closes and mirror.ErrOtherOrganization is returned. A mirror
+// without rows has nothing to hold against, and anything is accepted.
+func (o *Observer) Prove(ctx context.Context) error {
+	witnesses, err := o.mirror.Witnesses(ctx)
+	if err != nil || len(witnesses) == 0 {
+		return err
+	}
+	for _, witness := range witnesses {
+		found, err := o.witnessed(ctx, witness)
+		if err != nil {
+			return err
+		}
+		if found {
+			return o.gate.Proven(ctx)
+		}
+	}
+	shared, err := o.listsShare(ctx)
+	if err != nil {
+		return err
+	}
+	if shared {
+		return o.gate.Proven(ctx)
+	}
+	return errors.Join(mirror.ErrOtherOrganization, o.gate.Foreign(ctx))
+}
+
+// witnessed asks for one known object.
+func (o *Observer) witnessed(ctx context.Context, witness mirror.Witness) (bool, error) {
+	var result Result
+	var err error
+	switch witness.Kind {
+	case mappings.Dossiers:
+		result, err = o.Dossier(ctx, witness.ID)
+	case mappings.Contacts:
+		result, err = o.Contact(ctx, witness.ID)
+	case mappings.Flows:
+		result, err = o.Stages(ctx, witness.ID)
+	}
+	return err == nil && !result.NotFound, err
+}
+
+// listsShare reads one page of each list and reports whether any shows an object that the mirror knows.
+func (o *Observer) listsShare(ctx context.Context) (bool, error) {
+	first := leadgridapi.PageRequest{Page: 1, PerPage: leadgridapi.MaxPerPage}
+	for _, list := range []struct {
+		kind  mappings.Kind
+		scope string
+		read  func() ([]json.RawMessage, error)
+	}{
+		{mappings.Dossiers, "dossiers:read", func() ([]json.RawMessage, error) {
+			page, err := o.api.ListDossiers(ctx, leadgridapi.DossierFilter{}, first)
+			return raws(page.Items, func(d leadgridapi.Dossier) json.RawMessage { return d.Raw }), err
+		}},
+		{mappings.Contacts, "contacts:read", func() ([]json.RawMessage, error) {
+			page, err := o.api.ListContacts(ctx, leadgridapi.ContactFilter{}, first)
+			return raws(page.Items, func(c leadgridapi.Contact) json.RawMessage { return c.Raw }), err
+		}},
+		{mappings.Flows, "flows:read", func() ([]json.RawMessage, error) {
+			page, err := o.api.ListFlows(ctx, leadgridapi.FlowFilter{}, first)
+			return raws(page.Items, func(f leadgridapi.Flow) json.RawMessage { return f.Raw }), err
+		}},
+	} {
+		objects, _, err := ask(ctx, o, list.scope, list.read)
+		if err != nil {
+			return false, err
+		}
+		knows, err := o.mirror.Knows(ctx, list.kind, objects)
+		if err != nil || knows {
+			return knows, err
+		}
+	}
+	return false, nil
+}
+
+func raws[T any](items []T, raw func(T) json.RawMessage) []json.RawMessage {
+	objects := make([]json.RawMessage, len(items))
+	for i, item := range items {
+		objects[i] = raw(item)
+	}
+	return objects
+}

@@ -48,7 +48,8 @@ type Applied struct {
 	Keys      []string // ids of everything seen, the refused excluded
 }
 
-func (a *Applied) add(b Applied) {
+// Add adds up what two reads came to.
+func (a *Applied) Add(b Applied) {
 	a.Inserted = append(a.Inserted, b.Inserted...)
 	a.Changed += b.Changed
 	a.Unchanged += b.Unchanged

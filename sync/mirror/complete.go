@@ -35,7 +35,7 @@ func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (a
 		if err != nil {
 			return Applied{}, err
 		}
-		applied.add(one)
+		applied.Add(one)
 	}
 	table := m.tables[read.Kind]
 	seen := make([]string, 0, len(applied.Keys)+len(applied.Older))

@@ -1,22 +1,31 @@
 package mirror
 
-import "github.com/leadgrid-sync/leadgrid-sync/mappings"
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+)
 
 // Endpoint names an operation whose answers tell about objects, as the contract writes it.
 type Endpoint string
 
 // The endpoints that are read, and "answers", which stands for what creates and updates answer.
 const (
-	GetDossier     Endpoint = "GET /dossiers/:id"
-	ListDossiers   Endpoint = "GET /dossiers"
-	GetContact     Endpoint = "GET /contacts/:id"
-	ListContacts   Endpoint = "GET /contacts"
-	ListFlows      Endpoint = "GET /flows"
-	ListStages     Endpoint = "GET /flows/:id/stages"
-	ListLinks      Endpoint = "GET /dossiers/:id/contacts"
-	ListNotes      Endpoint = "GET /dossiers/:id/notes"
-	Answers        Endpoint = "answers"
-	contactsByPool Endpoint = "GET /contacts?pool="
+	GetDossier   Endpoint = "GET /dossiers/:id"
+	ListDossiers Endpoint = "GET /dossiers"
+	GetContact   Endpoint = "GET /contacts/:id"
+	ListContacts Endpoint = "GET /contacts"
+	ListFlows    Endpoint = "GET /flows"
+	ListStages   Endpoint = "GET /flows/:id/stages"
+	ListLinks    Endpoint = "GET /dossiers/:id/contacts"
+	ListNotes    Endpoint = "GET /dossiers/:id/notes"
+	Answers      Endpoint = "answers"
+	// ListContactsByPool tells one thing more than ListContacts: the pool, put into each row it shows.
+	ListContactsByPool Endpoint = "GET /contacts?pool="
 )
 
 // shape is the set of keys an endpoint has ever shown, each with whether it was ever null.
@@ -43,29 +52,84 @@ func (s shape) learn(rows []*row) (keys []string, nulls []bool) {
 	return keys, nulls
 }
 
-// Thin reports whether rows of the list endpoint may hide fields that a GET of the same object shows, given what both
-// have shown so far. A documented field that the list never showed is hidden if GETs showed it. Where GETs never spell
-// out a null, a field that neither has shown may just have been null so far: nothing proves then that the list would
-// show it, and the list counts as thin.
-func (m *Mirror) thin(kind mappings.Kind, list, get shape) bool {
+// getOf is the GET that a list's rows are held against.
+var getOf = map[mappings.Kind]struct{ list, get Endpoint }{
+	mappings.Dossiers: {ListDossiers, GetDossier},
+	mappings.Contacts: {ListContacts, GetContact},
+}
+
+// Thin reports whether rows of the kind's list hide fields that a GET of the same object shows. Listed holds rows, by id,
+// whose objects have just been read one by one as well, head the page they were on.
+//
+// A field that a GET shows now and the row does not is hidden. Where GETs never spell out a null, a field that neither
+// has ever shown may just have been null so far: nothing proves then that the list would show it, and the list counts as
+// thin.
+func (m *Mirror) Thin(ctx context.Context, kind mappings.Kind, head []json.RawMessage, listed map[string]mappings.Object) (bool, error) {
+	endpoints := getOf[kind]
+	shapes := map[Endpoint]shape{endpoints.list: {}, endpoints.get: {}}
+	rows, err := m.pool.Query(ctx, `SELECT endpoint, key, nulls FROM sync_shapes WHERE endpoint IN ($1, $2)`, endpoints.list, endpoints.get)
+	if err != nil {
+		return false, fmt.Errorf("load shapes: %w", err)
+	}
+	var endpoint Endpoint
+	var key string
+	var nulls bool
+	_, err = pgx.ForEachRow(rows, []any{&endpoint, &key, &nulls}, func() error { shapes[endpoint][key] = nulls; return nil })
+	if err != nil {
+		return false, fmt.Errorf("load shapes: %w", err)
+	}
+	table := m.tables[kind]
+	parsed, _ := table.parse(head)
+	shapes[endpoints.list].learn(parsed)
+	hides, err := m.hides(ctx, table, shapes[endpoints.get], listed)
+	if err != nil || hides {
+		return hides, err
+	}
+	list, get := shapes[endpoints.list], shapes[endpoints.get]
 	spellsNulls := false
-	for _, null := range get {
+	for key, null := range get {
+		if !list.has(key) {
+			return true, nil
+		}
 		spellsNulls = spellsNulls || null
 	}
-	for key := range get {
-		if !list.has(key) {
-			return true
-		}
-	}
 	if spellsNulls {
-		return false
+		return false, nil
 	}
-	for _, column := range m.tables[kind].mapping.Columns {
+	for _, column := range table.mapping.Columns {
 		if !list.has(column.Name) && !alwaysSet[column.Name] {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
+}
+
+// hides reports whether a listed row lacks a value that the GET, which the mirror has applied, showed.
+func (m *Mirror) hides(ctx context.Context, table *table, get shape, listed map[string]mappings.Object) (bool, error) {
+	ids := sortedKeys(listed)
+	rows, err := m.pool.Query(ctx, `SELECT id, _raw FROM `+table.name+` WHERE id = ANY ($1)`, ids)
+	if err != nil {
+		return false, fmt.Errorf("load samples: %w", err)
+	}
+	var id string
+	var raw json.RawMessage
+	hides := false
+	_, err = pgx.ForEachRow(rows, []any{&id, &raw}, func() error {
+		var known mappings.Object
+		if err := json.Unmarshal(raw, &known); err != nil {
+			return nil // an object that was dropped tells nothing
+		}
+		for key, value := range known {
+			if _, shown := listed[id][key]; !shown && get.has(key) && !isNull(value) {
+				hides = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("load samples: %w", err)
+	}
+	return hides, nil
 }
 
 // alwaysSet are fields that are never null where a response carries them at all, so that one GET tells whether it does.

@@ -53,3 +53,24 @@ func (m *Mirror) Knows(ctx context.Context, kind mappings.Kind, objects []json.R
 	}
 	return known, nil
 }
+
+// Unknown gives the ids of those objects that have no live row.
+func (m *Mirror) Unknown(ctx context.Context, kind mappings.Kind, objects []json.RawMessage) ([]string, error) {
+	table := m.tables[kind]
+	parsed, _ := table.parse(objects)
+	ids := make([]string, len(parsed))
+	for i, row := range parsed {
+		ids[i] = row.id()
+	}
+	rows, err := m.pool.Query(ctx, `
+		SELECT k.id FROM unnest($1::text[]) AS k (id)
+		WHERE NOT EXISTS (SELECT FROM `+table.name+` t WHERE t.id = k.id AND t._deleted_at IS NULL)`, ids)
+	if err != nil {
+		return nil, fmt.Errorf("look for unknown %s: %w", kind, err)
+	}
+	unknown, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look for unknown %s: %w", kind, err)
+	}
+	return unknown, nil
+}

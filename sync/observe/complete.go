@@ -66,8 +66,10 @@ func (o *Observer) Stages(ctx context.Context, flowID string, steps ...Step) (Re
 // counts, or two reads that agree.
 func (o *Observer) complete(ctx context.Context, l list, steps []Step) (Result, error) {
 	var previous []string
+	requests := 0
 	for range mostReads {
 		read, counted, at, err := o.readAll(ctx, l)
+		requests += max(1, len(read.Pages))
 		if errors.Is(err, leadgridapi.ErrNotFound) {
 			return o.parentNotFound(ctx, l, at)
 		}
@@ -77,7 +79,7 @@ func (o *Observer) complete(ctx context.Context, l list, steps []Step) (Result, 
 		ids := idsOf(read)
 		if counted || slices.Equal(ids, previous) {
 			applied, err := o.applyComplete(ctx, read, steps)
-			return Result{Applied: applied}, err
+			return Result{Applied: applied, Requests: requests}, err
 		}
 		previous = ids
 	}

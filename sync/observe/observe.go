@@ -41,8 +41,17 @@ type Result struct {
 	mirror.Applied
 	// NotFound says that LeadGrid answered 404; nothing was applied.
 	NotFound bool
-	// Confirmed says that this 404 completes the evidence that the row is gone: see [Observer.Bury].
+	// Confirmed says that this 404 completes the evidence that the row is gone.
 	Confirmed bool
+	// Requests is how many requests it took.
+	Requests int
+}
+
+// Add adds up what two observations came to.
+func (r *Result) Add(other Result) {
+	r.Applied.Add(other.Applied)
+	r.NotFound = r.NotFound || other.NotFound
+	r.Requests += other.Requests
 }
 
 // Step is committed together with what an observation applies.
@@ -97,7 +106,7 @@ func (o *Observer) one(
 	applied, err := o.Apply(ctx, mirror.Read{
 		Observation: at, Kind: kind, Endpoint: endpoint, Objects: []json.RawMessage{raw}, Whole: true,
 	}, steps...)
-	return Result{Applied: applied}, err
+	return Result{Applied: applied, Requests: 1}, err
 }
 
 // sameID refuses an answer about another object than was asked for: a cache's or proxy's mistake, and an object that
@@ -114,7 +123,7 @@ func sameID(raw json.RawMessage, id string) error {
 }
 
 func (o *Observer) notFound(ctx context.Context, kind mappings.Kind, id string, at mirror.Observation) (Result, error) {
-	result := Result{NotFound: true}
+	result := Result{NotFound: true, Requests: 1}
 	err := o.mirror.InTx(ctx, func(tx pgx.Tx) (err error) {
 		result.Confirmed, err = o.mirror.NotFound(ctx, tx, kind, id, at)
 		return err

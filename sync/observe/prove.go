@@ -19,6 +19,23 @@ func (o *Observer) Prove(ctx context.Context) error {
 	if err != nil || len(witnesses) == 0 {
 		return err
 	}
+	return o.answers(ctx, witnesses)
+}
+
+// Answers is Prove for whoever is about to delete: where no row is left that could prove anything, it returns
+// mirror.ErrUnproven.
+func (o *Observer) Answers(ctx context.Context) error {
+	witnesses, err := o.mirror.Witnesses(ctx)
+	if err != nil {
+		return err
+	}
+	if len(witnesses) == 0 {
+		return mirror.ErrUnproven
+	}
+	return o.answers(ctx, witnesses)
+}
+
+func (o *Observer) answers(ctx context.Context, witnesses []mirror.Witness) error {
 	for _, witness := range witnesses {
 		found, err := o.witnessed(ctx, witness)
 		if err != nil {
@@ -56,29 +73,16 @@ func (o *Observer) witnessed(ctx context.Context, witness mirror.Witness) (bool,
 // listsShare reads one page of each list and reports whether any shows an object that the mirror knows.
 func (o *Observer) listsShare(ctx context.Context) (bool, error) {
 	first := leadgridapi.PageRequest{Page: 1, PerPage: leadgridapi.MaxPerPage}
-	for _, list := range []struct {
-		kind  mappings.Kind
-		scope string
-		read  func() ([]json.RawMessage, error)
-	}{
-		{mappings.Dossiers, "dossiers:read", func() ([]json.RawMessage, error) {
-			page, err := o.api.ListDossiers(ctx, leadgridapi.DossierFilter{}, first)
-			return raws(page.Items, func(d leadgridapi.Dossier) json.RawMessage { return d.Raw }), err
-		}},
-		{mappings.Contacts, "contacts:read", func() ([]json.RawMessage, error) {
-			page, err := o.api.ListContacts(ctx, leadgridapi.ContactFilter{}, first)
-			return raws(page.Items, func(c leadgridapi.Contact) json.RawMessage { return c.Raw }), err
-		}},
-		{mappings.Flows, "flows:read", func() ([]json.RawMessage, error) {
-			page, err := o.api.ListFlows(ctx, leadgridapi.FlowFilter{}, first)
-			return raws(page.Items, func(f leadgridapi.Flow) json.RawMessage { return f.Raw }), err
-		}},
+	for kind, list := range map[mappings.Kind]func() (Listed, error){
+		mappings.Dossiers: func() (Listed, error) { return o.ListDossiers(ctx, leadgridapi.DossierFilter{}, first) },
+		mappings.Contacts: func() (Listed, error) { return o.ListContacts(ctx, leadgridapi.ContactFilter{}, first) },
+		mappings.Flows:    func() (Listed, error) { return o.ListFlows(ctx, leadgridapi.FlowFilter{}, first) },
 	} {
-		objects, _, err := ask(ctx, o, list.scope, list.read)
+		listed, err := list()
 		if err != nil {
 			return false, err
 		}
-		knows, err := o.mirror.Knows(ctx, list.kind, objects)
+		knows, err := o.mirror.Knows(ctx, kind, listed.Objects)
 		if err != nil || knows {
 			return knows, err
 		}

@@ -1,0 +1,261 @@
+package sweep
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
+)
+
+const (
+	// chunk is how many objects are read one by one between two saves of the progress.
+	chunk = 64
+	// readers is how many of them are read side by side.
+	readers = 8
+)
+
+type reader func(ctx context.Context, id string, steps ...observe.Step) (observe.Result, error)
+
+// read reads objects one by one, several at once. Each is committed on its own; an error stops the rest.
+func (w *Sweeper) read(ctx context.Context, s *Sweep, ids []string, read reader) error {
+	results := make([]observe.Result, len(ids))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	for i, id := range ids {
+		group.Go(func() (err error) {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			results[i], err = read(ctx, id)
+			return err
+		})
+	}
+	err := group.Wait()
+	for _, result := range results {
+		s.Requests += max(1, int64(result.Requests))
+		s.RowsChanged += int64(result.Changed)
+		s.RowsDeleted += int64(len(result.Deleted))
+	}
+	return err
+}
+
+// readUnknown reads the objects of a thin list's page that the mirror does not know: a row that lacks half its fields
+// must not be added. It happens before the page counts as seen.
+func (w *Sweeper) readUnknown(ctx context.Context, s *Sweep, kind mappings.Kind, objects []json.RawMessage) error {
+	unknown, err := w.mirror.Unknown(ctx, kind, objects)
+	if err != nil {
+		return err
+	}
+	return w.read(ctx, s, unknown, w.getter(kind))
+}
+
+func (w *Sweeper) getter(kind mappings.Kind) reader {
+	switch kind {
+	case mappings.Dossiers:
+		return w.observer.Dossier
+	case mappings.Contacts:
+		return w.observer.Contact
+	}
+	return w.observer.Stages // a flow has no GET of its own
+}
+
+// due is a chunk of rows that have to be read one by one.
+type due struct {
+	ids  []string
+	last string // the last row looked at
+	more bool
+}
+
+// readDossiers reads every dossier one by one where the list hides fields.
+func (w *Sweeper) readDossiers(ctx context.Context, s *Sweep) (bool, error) {
+	return w.readThin(ctx, s, mappings.Dossiers)
+}
+
+func (w *Sweeper) readContacts(ctx context.Context, s *Sweep) (bool, error) {
+	return w.readThin(ctx, s, mappings.Contacts)
+}
+
+func (w *Sweeper) readThin(ctx context.Context, s *Sweep, kind mappings.Kind) (bool, error) {
+	if !slices.Contains(s.Progress.Thin, kind) {
+		return true, nil
+	}
+	return w.readEach(ctx, s, kind, []string{string(kind)}, w.getter(kind))
+}
+
+func (w *Sweeper) readStages(ctx context.Context, s *Sweep) (bool, error) {
+	if err := w.started(ctx, s, mappings.Stages); err != nil {
+		return false, err
+	}
+	return w.readEach(ctx, s, mappings.Flows, []string{mirror.LedgerKind(mappings.Stages)}, w.observer.Stages)
+}
+
+// readEach reads, chunk by chunk in the order of ids, every live row of the kind that has not been read since the sweep
+// began, as each of the ledger's kinds says.
+func (w *Sweeper) readEach(ctx context.Context, s *Sweep, kind mappings.Kind, ledger []string, read reader) (over bool, err error) {
+	next, err := w.due(ctx, s, kind, ledger)
+	if err != nil {
+		return false, err
+	}
+	if err := w.read(ctx, s, next.ids, read); err != nil {
+		return false, err
+	}
+	s.Progress.After = next.last
+	s.Progress.Done += len(next.ids)
+	return !next.more, w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
+}
+
+func (w *Sweeper) due(ctx context.Context, s *Sweep, kind mappings.Kind, ledger []string) (d due, err error) {
+	if s.Progress.Total == 0 {
+		err := w.pool.QueryRow(ctx, `SELECT count(*) FROM `+string(kind)+` WHERE _deleted_at IS NULL`).Scan(&s.Progress.Total)
+		if err != nil {
+			return d, fmt.Errorf("count %s: %w", kind, err)
+		}
+	}
+	rows, err := w.pool.Query(ctx, `
+		SELECT t.id, EXISTS (
+			SELECT FROM unnest($3::text[]) AS l (kind)
+			WHERE NOT EXISTS (SELECT FROM sync_reads r WHERE r.kind = l.kind AND r.id = t.id AND r.observation > $4))
+		FROM (SELECT id FROM `+string(kind)+` WHERE _deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2) t ORDER BY t.id`,
+		s.Progress.After, chunk, ledger, s.Progress.Began.Number)
+	if err != nil {
+		return d, fmt.Errorf("look for unread %s: %w", kind, err)
+	}
+	var id string
+	var unread bool
+	n := 0
+	_, err = pgx.ForEachRow(rows, []any{&id, &unread}, func() error {
+		n++
+		d.last = id
+		if unread {
+			d.ids = append(d.ids, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return d, fmt.Errorf("look for unread %s: %w", kind, err)
+	}
+	d.more = n == chunk
+	return d, nil
+}
+
+// readLists reads links and notes: of every dossier in a full sweep, of those chosen in a scheduled one.
+func (w *Sweeper) readLists(ctx context.Context, s *Sweep) (bool, error) {
+	var kinds []mappings.Kind
+	var ledger []string
+	for resource, kind := range map[string]mappings.Kind{"links": mappings.Links, "notes": mappings.Notes} {
+		if s.wants(resource) {
+			kinds = append(kinds, kind)
+			ledger = append(ledger, mirror.LedgerKind(kind))
+			if err := w.started(ctx, s, kind); err != nil {
+				return false, err
+			}
+		}
+	}
+	read := func(ctx context.Context, id string, steps ...observe.Step) (observe.Result, error) {
+		return w.readListsOf(ctx, s, kinds, id)
+	}
+	if s.Kind == Full {
+		return w.readEach(ctx, s, mappings.Dossiers, ledger, read)
+	}
+	return w.readChosen(ctx, s, ledger, read)
+}
+
+// readListsOf reads a dossier's links and notes, those that have not been read since the sweep began.
+func (w *Sweeper) readListsOf(ctx context.Context, s *Sweep, kinds []mappings.Kind, id string) (total observe.Result, err error) {
+	for _, kind := range kinds {
+		var read bool
+		err := w.pool.QueryRow(ctx,
+			`SELECT EXISTS (SELECT FROM sync_reads WHERE kind = $1 AND id = $2 AND observation > $3)`,
+			mirror.LedgerKind(kind), id, s.Progress.Began.Number).Scan(&read)
+		if err != nil {
+			return total, fmt.Errorf("look up last read: %w", err)
+		}
+		if read {
+			continue
+		}
+		list := w.observer.Links
+		if kind == mappings.Notes {
+			list = w.observer.Notes
+		}
+		result, err := list(ctx, id)
+		total.Add(result)
+		if err != nil || result.NotFound {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// readChosen reads the links and notes of hot dossiers, of those whose contacts count other links than the mirror has, and
+// of as many cold ones, longest unread first, as keeps the rotation going.
+func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, ledger []string, read reader) (over bool, err error) {
+	if s.Progress.Total == 0 {
+		var live int
+		if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM dossiers WHERE _deleted_at IS NULL`).Scan(&live); err != nil {
+			return false, fmt.Errorf("count dossiers: %w", err)
+		}
+		share := float64(w.options.Interval) / float64(w.options.Rotation)
+		s.Progress.Left = int(float64(live)*min(share, 1)) + 1
+		s.Progress.Total = live
+	}
+	rows, err := w.pool.Query(ctx, `
+		SELECT d.id, (d._changed_at > now() - $3::interval OR m.dossier_id IS NOT NULL) AS hot
+		FROM dossiers d
+		LEFT JOIN LATERAL (
+			SELECT min(coalesce((SELECT observation FROM sync_reads r WHERE r.kind = l.kind AND r.id = d.id), 0)) AS observation
+			FROM unnest($1::text[]) AS l (kind)
+		) last ON true
+		LEFT JOIN (
+			SELECT DISTINCT dc.dossier_id FROM dossier_contacts dc JOIN (
+				SELECT c.id FROM contacts c LEFT JOIN dossier_contacts k ON k.contact_id = c.id AND k._deleted_at IS NULL
+				WHERE c._deleted_at IS NULL AND c.dossier_count IS NOT NULL
+				GROUP BY c.id HAVING c.dossier_count <> count(k.dossier_id)
+			) odd ON odd.id = dc.contact_id
+		) m ON m.dossier_id = d.id
+		WHERE d._deleted_at IS NULL AND last.observation < $2
+		ORDER BY hot DESC, last.observation, d.id LIMIT $4`,
+		ledger, s.Progress.Began.Number, w.options.Hot, chunk)
+	if err != nil {
+		return false, fmt.Errorf("choose dossiers: %w", err)
+	}
+	var ids []string
+	var id string
+	var hot bool
+	_, err = pgx.ForEachRow(rows, []any{&id, &hot}, func() error {
+		if !hot {
+			if s.Progress.Left == 0 {
+				return nil
+			}
+			s.Progress.Left--
+		}
+		ids = append(ids, id)
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("choose dossiers: %w", err)
+	}
+	if len(ids) == 0 {
+		return true, nil
+	}
+	if err := w.read(ctx, s, ids, read); err != nil {
+		return false, err
+	}
+	s.Progress.Done += len(ids)
+	return false, w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
+}
+
+// until waits for a moment that is near, and asks to be called again for one that is not.
+func until(ctx context.Context, at time.Time) error {
+	if wait := time.Until(at); wait > 0 {
+		return &WaitError{Until: at}
+	}
+	return ctx.Err()
+}

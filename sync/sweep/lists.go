@@ -1,0 +1,242 @@
+package sweep
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
+)
+
+// statuses are the documented statuses of dossiers. The unfiltered list may leave some out (archived ones, perhaps), so
+// that each one it did not show is asked for by name.
+var statuses = []string{
+	leadgridapi.StatusActive, leadgridapi.StatusWon, leadgridapi.StatusLost, leadgridapi.StatusArchived,
+}
+
+// pools are the documented pools of contacts: a filter only, no field.
+var pools = []string{"in_pool", "expired"}
+
+// samples is how many objects are read both ways to see whether list rows are thinner than GETs.
+const samples = 3
+
+func (w *Sweeper) walkFlows(ctx context.Context, s *Sweep) (bool, error) {
+	return w.step(ctx, s, listing{
+		kind: mappings.Flows, endpoint: mirror.ListFlows,
+		fetch: func(ctx context.Context, at window) (mirror.Observation, page, error) {
+			return fetch(w.observer.ListFlows(ctx, leadgridapi.FlowFilter{}, at.request()))
+		},
+	})
+}
+
+func (w *Sweeper) walkDossiers(ctx context.Context, s *Sweep) (bool, error) {
+	l := w.dossiers("")
+	if s.Progress.Walk == nil {
+		if err := w.compare(ctx, s, l, w.observer.Dossier); err != nil {
+			return false, err
+		}
+	}
+	return w.step(ctx, s, l)
+}
+
+func (w *Sweeper) walkStatus(status string) func(ctx context.Context, s *Sweep) (bool, error) {
+	return func(ctx context.Context, s *Sweep) (bool, error) {
+		if s.Progress.Walk == nil && slices.Contains(s.Progress.Statuses, status) {
+			return true, nil
+		}
+		return w.step(ctx, s, w.dossiers(status))
+	}
+}
+
+func (w *Sweeper) dossiers(status string) listing {
+	l := listing{
+		kind: mappings.Dossiers, endpoint: mirror.ListDossiers,
+		fetch: func(ctx context.Context, at window) (mirror.Observation, page, error) {
+			return fetch(w.observer.ListDossiers(ctx, leadgridapi.DossierFilter{Status: status}, at.request()))
+		},
+	}
+	if status != "" {
+		l.filter = "status=" + status
+		return l
+	}
+	l.seen = func(s *Sweep, objects []json.RawMessage) {
+		for _, object := range objects {
+			if status := field(object, "status"); status != "" && !slices.Contains(s.Progress.Statuses, status) {
+				s.Progress.Statuses = append(s.Progress.Statuses, status)
+			}
+		}
+	}
+	return l
+}
+
+func (w *Sweeper) walkContacts(ctx context.Context, s *Sweep) (bool, error) {
+	l := w.contacts("")
+	if s.Progress.Walk == nil {
+		if err := w.compare(ctx, s, l, w.observer.Contact); err != nil {
+			return false, err
+		}
+	}
+	return w.step(ctx, s, l)
+}
+
+func (w *Sweeper) walkPool(pool string) func(ctx context.Context, s *Sweep) (bool, error) {
+	return func(ctx context.Context, s *Sweep) (bool, error) { return w.step(ctx, s, w.contacts(pool)) }
+}
+
+func (w *Sweeper) contacts(pool string) listing {
+	l := listing{kind: mappings.Contacts, endpoint: mirror.ListContacts}
+	if pool != "" {
+		l.endpoint, l.filter = mirror.ListContactsByPool, "pool="+pool
+	}
+	l.fetch = func(ctx context.Context, at window) (mirror.Observation, page, error) {
+		observation, page, err := fetch(w.observer.ListContacts(ctx, leadgridapi.ContactFilter{Pool: pool}, at.request()))
+		if pool != "" {
+			for i, object := range page.objects {
+				page.objects[i] = withField(object, "pool", pool)
+			}
+		}
+		return observation, page, err
+	}
+	return l
+}
+
+// clearPool takes the pool from contacts that neither filtered list shows any more.
+func (w *Sweeper) clearPool(ctx context.Context, s *Sweep) (bool, error) {
+	if slices.Contains(s.Progress.Unclean, mappings.Contacts) {
+		return true, nil
+	}
+	rows, err := w.pool.Query(ctx, `
+		SELECT c.id FROM contacts c
+		WHERE c._raw->>'pool' IS NOT NULL AND c._deleted_at IS NULL AND c._observed < $2
+		  AND NOT EXISTS (
+			SELECT FROM (SELECT unnest(keys) AS key FROM sync_pages
+			             WHERE sweep = $1 AND kind = 'contacts' AND filter LIKE 'pool=%') seen
+			WHERE seen.key = hashtextextended(c.id, 0))
+		LIMIT 1000`, s.ID, s.Progress.Starts[mappings.Contacts].Number)
+	if err != nil {
+		return false, fmt.Errorf("look for contacts in no pool: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return false, fmt.Errorf("look for contacts in no pool: %w", err)
+	}
+	if len(ids) == 0 {
+		return true, nil
+	}
+	objects := make([]json.RawMessage, len(ids))
+	for i, id := range ids {
+		object, err := json.Marshal(map[string]any{"id": id, "pool": nil})
+		if err != nil {
+			return false, err
+		}
+		objects[i] = object
+	}
+	at, err := w.mirror.Begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	_, err = w.observer.Apply(ctx, mirror.Read{
+		Observation: at, Kind: mappings.Contacts, Endpoint: mirror.ListContactsByPool, Objects: objects,
+	}, w.saving(ctx, s))
+	return len(ids) < 1000, err
+}
+
+// compare reads the head of a list and a few of its objects one by one, to learn whether list rows hide fields.
+func (w *Sweeper) compare(
+	ctx context.Context, s *Sweep, l listing, get func(context.Context, string, ...observe.Step) (observe.Result, error),
+) error {
+	_, head, err := l.fetch(ctx, windowAt(0))
+	s.Requests++
+	if err != nil {
+		return err
+	}
+	if len(head.objects) == 0 {
+		return nil
+	}
+	listed := make(map[string]mappings.Object)
+	for _, object := range sample(head.objects) {
+		id := field(object, "id")
+		if id == "" {
+			continue
+		}
+		s.Requests++
+		result, err := get(ctx, id)
+		if err != nil {
+			return err
+		}
+		var told mappings.Object
+		if err := json.Unmarshal(object, &told); err == nil && !result.NotFound {
+			listed[id] = told
+		}
+	}
+	thin, err := w.mirror.Thin(ctx, l.kind, head.objects, listed)
+	if err != nil {
+		return err
+	}
+	if thin && !slices.Contains(s.Progress.Thin, l.kind) {
+		s.Progress.Thin = append(s.Progress.Thin, l.kind)
+	}
+	return nil
+}
+
+// sample picks objects of different types first.
+func sample(objects []json.RawMessage) []json.RawMessage {
+	var picked []json.RawMessage
+	types := make(map[string]bool)
+	for _, object := range objects {
+		if kind := field(object, "type"); !types[kind] {
+			types[kind] = true
+			picked = append(picked, object)
+		}
+	}
+	for i := len(objects) - 1; i >= 0 && len(picked) < min(samples, len(objects)); i-- {
+		if !slices.ContainsFunc(picked, func(p json.RawMessage) bool { return bytes.Equal(p, objects[i]) }) {
+			picked = append(picked, objects[i])
+		}
+	}
+	return picked[:min(samples, len(picked))]
+}
+
+func (w window) request() leadgridapi.PageRequest {
+	return leadgridapi.PageRequest{Page: w.Page, PerPage: w.PerPage}
+}
+
+func fetch(listed observe.Listed, err error) (mirror.Observation, page, error) {
+	return listed.At, page{objects: listed.Objects, meta: listed.Meta}, err
+}
+
+// field gives a field of an object as text, empty where it has none.
+func field(object json.RawMessage, name string) string {
+	var fields mappings.Object
+	if err := json.Unmarshal(object, &fields); err != nil {
+		return ""
+	}
+	if value := mappings.Text.Convert(fields[name]); value != nil {
+		return *value
+	}
+	return ""
+}
+
+func withField(object json.RawMessage, name, value string) json.RawMessage {
+	var fields mappings.Object
+	if err := json.Unmarshal(object, &fields); err != nil || fields == nil {
+		return object
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return object
+	}
+	fields[name] = text
+	filled, err := json.Marshal(fields)
+	if err != nil {
+		return object
+	}
+	return filled
+}

@@ -1,0 +1,213 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+)
+
+// More than this many dossiers or contacts gone at once, and more than this share of them, is taken for a mistake of
+// LeadGrid's or ours until a person says otherwise (promise 5).
+const (
+	breakerRows  = 50
+	breakerShare = 0.05
+)
+
+// swept are the kinds whose rows a complete sweep nominates by not seeing them.
+var swept = []mappings.Kind{mappings.Flows, mappings.Dossiers, mappings.Contacts}
+
+// nominate puts in doubt what the sweep did not see. An unclean list says nothing about what it did not show.
+func (w *Sweeper) nominate(ctx context.Context, s *Sweep) (bool, error) {
+	for _, kind := range swept {
+		began, walked := s.Progress.Starts[kind]
+		if !walked || slices.Contains(s.Progress.Unclean, kind) {
+			continue
+		}
+		err := w.mirror.InTx(ctx, func(tx pgx.Tx) error {
+			_, _, err := w.mirror.Nominate(ctx, tx, kind, s.ID, began)
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// settle asks LeadGrid about every row in doubt until none is left, waiting where an answer could still come from a
+// replica that lags.
+func (w *Sweeper) settle(ctx context.Context, s *Sweep) (over bool, err error) {
+	var wait time.Time
+	for _, kind := range mappings.Kinds {
+		doubts, err := w.mirror.Doubts(ctx, kind, chunk)
+		if err != nil {
+			return false, err
+		}
+		if len(doubts) == 0 {
+			continue
+		}
+		asked, later, err := w.ask(ctx, s, kind, doubts)
+		if err != nil || s.Ended() {
+			return false, err
+		}
+		if asked {
+			return false, w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
+		}
+		if wait.IsZero() || later.Before(wait) {
+			wait = later
+		}
+	}
+	if wait.IsZero() {
+		return true, nil
+	}
+	return false, until(ctx, wait)
+}
+
+// ask settles those doubts of a chunk that can be settled now. Later is when the next one can be.
+func (w *Sweeper) ask(ctx context.Context, s *Sweep, kind mappings.Kind, doubts []mirror.Doubt) (asked bool, later time.Time, err error) {
+	now, err := w.mirror.Begin(ctx)
+	if err != nil {
+		return false, later, err
+	}
+	var ids, gone []string
+	for _, doubt := range doubts {
+		// The first 404 may come at any time; all other answers count only when no replica can be behind.
+		first := doubt.Absent && !doubt.Gone && slices.Contains(swept, kind)
+		if !first && doubt.AskAt.After(now.BeganAt) {
+			if later.IsZero() || doubt.AskAt.Before(later) {
+				later = doubt.AskAt
+			}
+			continue
+		}
+		id := doubt.ID
+		if !slices.Contains(swept, kind) {
+			id = doubt.Parent
+		}
+		if doubt.Gone {
+			gone = append(gone, id)
+		} else if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	switch {
+	case len(ids) > 0:
+		err = w.read(ctx, s, ids, w.settler(kind))
+	case len(gone) > 0:
+		err = w.bury(ctx, s, kind, gone)
+	}
+	return len(ids)+len(gone) > 0, later, err
+}
+
+// settler reads what settles a doubt of the kind: the object itself, or everything its parent holds.
+func (w *Sweeper) settler(kind mappings.Kind) reader {
+	switch kind {
+	case mappings.Links:
+		return w.observer.Links
+	case mappings.Notes:
+		return w.observer.Notes
+	case mappings.Stages:
+		return w.observer.Stages
+	}
+	return w.getter(kind)
+}
+
+// bury asks a second time for rows that LeadGrid has said 404 for, and marks as deleted those that are still not there,
+// while the organization answers.
+func (w *Sweeper) bury(ctx context.Context, s *Sweep, kind mappings.Kind, ids []string) error {
+	if kind != mappings.Flows {
+		open, err := w.breakerOpen(ctx, s, kind)
+		if err != nil || open {
+			return err
+		}
+	}
+	var confirmed []string
+	for _, id := range ids {
+		result, err := w.getter(kind)(ctx, id)
+		s.Requests++
+		if err != nil {
+			return err
+		}
+		if result.Confirmed {
+			confirmed = append(confirmed, id)
+		}
+	}
+	if len(confirmed) == 0 {
+		return nil
+	}
+	// Proof that the organization still answers must begin after the last 404.
+	s.Requests++
+	if err := w.observer.Answers(ctx); err != nil {
+		if errors.Is(err, mirror.ErrUnproven) {
+			return w.stop(ctx, s, "everything the mirror knows is gone from LeadGrid: nothing is marked as deleted until a person has looked")
+		}
+		return err
+	}
+	at, err := w.mirror.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	return w.mirror.InTx(ctx, func(tx pgx.Tx) error {
+		deleted, err := w.mirror.Tombstone(ctx, tx, kind, confirmed, at)
+		s.RowsDeleted += int64(len(deleted))
+		return err
+	})
+}
+
+// breakerOpen stops the sweep when too many rows of a kind are gone at once.
+func (w *Sweeper) breakerOpen(ctx context.Context, s *Sweep, kind mappings.Kind) (open bool, err error) {
+	if s.AcceptDeletions {
+		return false, nil
+	}
+	gone, err := w.mirror.Gone(ctx, kind)
+	if err != nil || gone <= breakerRows {
+		return false, err
+	}
+	var live int
+	if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM `+string(kind)+` WHERE _deleted_at IS NULL`).Scan(&live); err != nil {
+		return false, fmt.Errorf("count %s: %w", kind, err)
+	}
+	if float64(gone) <= breakerShare*float64(live) {
+		return false, nil
+	}
+	return true, w.stop(ctx, s, fmt.Sprintf(
+		"%d of %d %s are gone from LeadGrid at once: nothing was marked as deleted; if that is right, run `worker sync --accept-deletions`",
+		gone, live, kind))
+}
+
+// finish says as of when each table is complete, and ends the sweep.
+func (w *Sweeper) finish(ctx context.Context, s *Sweep) error {
+	s.State = Done
+	if len(s.Progress.Unclean) > 0 {
+		s.State = Stopped
+		message := fmt.Sprintf("the list of %v kept changing while it was read: run `worker sync` again when it is calmer", s.Progress.Unclean)
+		s.Message = &message
+	}
+	return w.mirror.InTx(ctx, func(tx pgx.Tx) error {
+		for _, kind := range mappings.Kinds {
+			at, read := s.Progress.Starts[kind]
+			if !read || slices.Contains(s.Progress.Unclean, kind) {
+				continue
+			}
+			if (kind == mappings.Links || kind == mappings.Notes) && s.Kind != Full {
+				if err := w.mirror.CompleteSinceOldestRead(ctx, tx, kind, s.ID); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := w.mirror.CompleteAsOf(ctx, tx, kind, at, s.ID); err != nil {
+				return err
+			}
+		}
+		if err := w.mirror.Prune(ctx, tx); err != nil {
+			return err
+		}
+		return w.save(ctx, tx, s)
+	})
+}

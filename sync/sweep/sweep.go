@@ -1,0 +1,208 @@
+// Package sweep reconciles the mirror with everything LeadGrid lists: flows, stages, dossiers, contacts, links and notes,
+// in bounded steps whose state is committed together with the rows, so that a restart goes on where it was.
+//
+// What a sweep did not see is only nominated; what may be deleted is decided by package mirror (promise 5).
+package sweep
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
+)
+
+// Kind says what a sweep is for.
+type Kind string
+
+// The kinds of sweeps.
+const (
+	// Full reads every list, links and notes of every dossier included: afterwards the mirror is equal.
+	Full Kind = "full"
+	// Scheduled reads flows, dossiers and contacts, but links and notes only where change is likely and where they have not
+	// been read for longest.
+	Scheduled Kind = "scheduled"
+)
+
+// State is where a sweep stands.
+type State string
+
+// The states of a sweep.
+const (
+	Queued     State = "queued"
+	Running    State = "running"
+	Done       State = "done"
+	Stopped    State = "stopped"    // and the message says why
+	Superseded State = "superseded" // by a full sweep that was asked for
+)
+
+// Resources that a sweep can be asked for, and the tables each brings up to date.
+var Resources = map[string][]mappings.Kind{
+	"flows":    {mappings.Flows, mappings.Stages},
+	"dossiers": {mappings.Dossiers},
+	"contacts": {mappings.Contacts},
+	"links":    {mappings.Links},
+	"notes":    {mappings.Notes},
+}
+
+// ResourceNames lists the resources in the order in which they are swept.
+var ResourceNames = []string{"flows", "dossiers", "contacts", "links", "notes"}
+
+// Options configures a Sweeper. The zero value is right for production.
+type Options struct {
+	// Rotation is the time in which scheduled sweeps read the links and notes of every dossier; 0 is a week.
+	Rotation time.Duration
+	// Interval is the time between scheduled sweeps; 0 is an hour.
+	Interval time.Duration
+	// Hot is for how long after a change a dossier's links and notes are read by every scheduled sweep; 0 is two days.
+	Hot time.Duration
+}
+
+// Sweeper runs sweeps. It is safe for use by many goroutines, but one sweep is run by one at a time.
+type Sweeper struct {
+	observer *observe.Observer
+	mirror   *mirror.Mirror
+	pool     *pgxpool.Pool
+	options  Options
+}
+
+// New returns a Sweeper.
+func New(observer *observe.Observer, options Options) *Sweeper {
+	if options.Rotation == 0 {
+		options.Rotation = 7 * 24 * time.Hour
+	}
+	if options.Interval == 0 {
+		options.Interval = time.Hour
+	}
+	if options.Hot == 0 {
+		options.Hot = 48 * time.Hour
+	}
+	return &Sweeper{observer: observer, mirror: observer.Mirror(), pool: observer.Mirror().Pool(), options: options}
+}
+
+// Sweep is one sweep as it stands.
+type Sweep struct {
+	ID              int64
+	Kind            Kind
+	Resources       []string
+	State           State
+	AcceptDeletions bool
+	Requests        int64
+	RowsChanged     int64
+	RowsDeleted     int64
+	Message         *string
+	RequestedAt     time.Time
+	StartedAt       *time.Time
+	FinishedAt      *time.Time
+	Progress        Progress
+	step            int64
+}
+
+// Progress is how far a sweep has come; it is stored after every step.
+type Progress struct {
+	Phase string             `json:"phase"`
+	Began mirror.Observation `json:"began"`          // of the sweep
+	Walk  *walk              `json:"walk,omitempty"` // through the list being read
+	After string             `json:"after,omitempty"`
+	// Starts says when the reading of each kind began: what it is complete as of.
+	Starts map[mappings.Kind]mirror.Observation `json:"starts,omitempty"`
+	// Unclean lists the kinds whose lists never held still, so that absence from them says nothing.
+	Unclean []mappings.Kind `json:"unclean,omitempty"`
+	// Thin lists the kinds whose list rows hide fields that a GET shows.
+	Thin []mappings.Kind `json:"thin,omitempty"`
+	// Statuses are the dossier statuses seen; one that was not is asked for by name.
+	Statuses []string `json:"statuses,omitempty"`
+	// Left is how many cold dossiers a scheduled sweep still reads links and notes of.
+	Left int `json:"left,omitempty"`
+	// Done and Total count what the phase has done of what it expects, for people who watch.
+	Done  int `json:"done"`
+	Total int `json:"total"`
+}
+
+// Ended reports whether nothing more will happen to the sweep.
+func (s *Sweep) Ended() bool { return s.State != Queued && s.State != Running }
+
+func (s *Sweep) wants(resource string) bool { return slices.Contains(s.Resources, resource) }
+
+// ErrNoSuchSweep says that there is no sweep with that id.
+var ErrNoSuchSweep = errors.New("no such sweep")
+
+const columns = `id, kind, resources, state, accept_deletions, requests, rows_changed, rows_deleted, message,
+	requested_at, started_at, finished_at, progress, step`
+
+// Load reads one sweep.
+func Load(ctx context.Context, pool *pgxpool.Pool, id int64) (*Sweep, error) {
+	return scan(pool.QueryRow(ctx, `SELECT `+columns+` FROM sync_sweeps WHERE id = $1`, id))
+}
+
+// Latest lists the sweeps that have not ended, then the last that have, newest first, up to limit.
+func Latest(ctx context.Context, pool *pgxpool.Pool, limit int) ([]*Sweep, error) {
+	rows, err := pool.Query(ctx, `SELECT `+columns+` FROM sync_sweeps
+		ORDER BY state IN ('queued', 'running') DESC, id DESC LIMIT $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list sweeps: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Sweep, error) { return scan(row) })
+}
+
+func scan(row pgx.Row) (*Sweep, error) {
+	var s Sweep
+	var progress []byte
+	err := row.Scan(&s.ID, &s.Kind, &s.Resources, &s.State, &s.AcceptDeletions, &s.Requests, &s.RowsChanged, &s.RowsDeleted,
+		&s.Message, &s.RequestedAt, &s.StartedAt, &s.FinishedAt, &progress, &s.step)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, ErrNoSuchSweep
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load sweep: %w", err)
+	}
+	if progress != nil {
+		if err := json.Unmarshal(progress, &s.Progress); err != nil {
+			return nil, fmt.Errorf("load progress of sweep %d: %w", s.ID, err)
+		}
+	}
+	return &s, nil
+}
+
+// Args is the River job that runs a sweep.
+type Args struct {
+	Sweep int64 `json:"sweep"`
+}
+
+// Kind is stored with every job: it never changes.
+func (Args) Kind() string { return "leadgrid_sweep" }
+
+// Request asks for a sweep, in the caller's transaction, which also inserts the job that runs it. A full sweep takes the
+// place of scheduled ones that are under way.
+func Request(ctx context.Context, tx pgx.Tx, kind Kind, resources []string, acceptDeletions bool) (id int64, err error) {
+	if len(resources) == 0 {
+		resources = ResourceNames
+	}
+	for _, resource := range resources {
+		if _, ok := Resources[resource]; !ok {
+			return 0, fmt.Errorf("unknown resource %q: choose from %v", resource, ResourceNames)
+		}
+	}
+	if kind == Full {
+		_, err := tx.Exec(ctx, `
+			UPDATE sync_sweeps SET state = 'superseded', finished_at = now()
+			WHERE kind = 'scheduled' AND state IN ('queued', 'running')`)
+		if err != nil {
+			return 0, fmt.Errorf("supersede scheduled sweeps: %w", err)
+		}
+	}
+	err = tx.QueryRow(ctx, `INSERT INTO sync_sweeps (kind, resources, accept_deletions) VALUES ($1, $2, $3) RETURNING id`,
+		kind, resources, acceptDeletions).Scan(&id)
+	if err != nil {
+		return 0, fmt.Errorf("request sweep: %w", err)
+	}
+	return id, nil
+}

@@ -1,0 +1,287 @@
+package sweep
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+)
+
+const (
+	// mostPasses bounds how often a list that does not hold still is passed over.
+	mostPasses = 20
+	// stepBacks bounds how often a pass steps back to find a row it knows, each time twice as far.
+	stepBacks = 5
+)
+
+// listing is a list that can be walked.
+type listing struct {
+	kind     mappings.Kind
+	endpoint mirror.Endpoint
+	filter   string
+	fetch    func(ctx context.Context, w window) (mirror.Observation, page, error)
+	seen     func(s *Sweep, objects []json.RawMessage)
+}
+
+// page is what a list answered.
+type page struct {
+	objects []json.RawMessage
+	meta    leadgridapi.Meta
+}
+
+// walk is the state of a pass over a list.
+type walk struct {
+	Pass  int    `json:"pass"`
+	Next  int    `json:"next"`            // the offset up to which the pass has seen rows
+	Last  []byte `json:"last,omitempty"`  // hashes of the rows of the page before, four bytes each
+	Back  int    `json:"back,omitempty"`  // how far the next window steps back
+	Tries int    `json:"tries,omitempty"` // how often it has stepped back already
+	Fixed int    `json:"fixed,omitempty"` // the page size, where LeadGrid does not take ours
+	Head  bool   `json:"head,omitempty"`  // reading the head again, for what came in meanwhile
+	Loose bool   `json:"loose,omitempty"` // two pages of the pass shared no row
+	Total *int   `json:"total,omitempty"` // as LeadGrid counted last
+	Quiet int    `json:"quiet,omitempty"` // passes in a row that saw nothing new
+}
+
+// next is the window to read.
+func (k *walk) next() window {
+	if k.Fixed > 0 {
+		return window{Page: k.Next/k.Fixed + 1, PerPage: k.Fixed}
+	}
+	return windowAt(k.Next - overlap - k.Back)
+}
+
+// step reads one page of a list and commits it. It reports whether the list has been walked.
+func (w *Sweeper) step(ctx context.Context, s *Sweep, l listing) (over bool, err error) {
+	if s.Progress.Walk == nil {
+		if err := w.started(ctx, s, l.kind); err != nil {
+			return false, err
+		}
+		s.Progress.Walk = &walk{Pass: 1}
+	}
+	k := s.Progress.Walk
+	asked := k.next()
+	at, answer, err := l.fetch(ctx, asked)
+	s.Requests++
+	if errors.Is(err, leadgridapi.ErrNotFound) && asked.Page > 1 {
+		return w.endPass(ctx, s, l)
+	}
+	if err != nil {
+		return false, err
+	}
+	if l.seen != nil {
+		l.seen(s, answer.objects)
+	}
+	thin := slices.Contains(s.Progress.Thin, l.kind)
+	if thin {
+		if err := w.readUnknown(ctx, s, l.kind, answer.objects); err != nil {
+			return false, err
+		}
+	}
+	over = false
+	_, err = w.observer.Apply(ctx, mirror.Read{
+		Observation: at, Kind: l.kind, Endpoint: l.endpoint, Objects: answer.objects, Whole: !thin,
+		Sweep: s.ID, Pass: k.Pass, Filter: l.filter,
+	}, func(tx pgx.Tx, applied mirror.Applied) error {
+		news := true
+		if k.doubts(answer) {
+			if news, err = w.news(ctx, tx, s.ID, l, k.Pass, at.Number, applied.Keys); err != nil {
+				return err
+			}
+		}
+		over = k.take(asked, answer, news)
+		s.Progress.Done, s.Progress.Total = k.Next, 0
+		if k.Total != nil {
+			s.Progress.Total = *k.Total
+		}
+		return w.saving(ctx, s)(tx, applied)
+	})
+	if err != nil || !over {
+		return false, err
+	}
+	return w.endPass(ctx, s, l)
+}
+
+// doubts reports whether a page may be a repeat, so that it must be looked up what it adds: near the end, or where it
+// shares nothing with the page before.
+func (k *walk) doubts(p page) bool {
+	total := k.Total
+	if p.meta.Total != nil {
+		total = p.meta.Total
+	}
+	return k.Head || (k.Next > 0 && (total == nil || k.Next >= *total || !k.shares(p)))
+}
+
+// take moves the walk on by what a window showed and reports whether the list has ended. News says whether the page added
+// rows to the pass.
+func (k *walk) take(asked window, p page, news bool) (ended bool) {
+	if p.meta.Total != nil {
+		k.Total = p.meta.Total
+	}
+	n := len(p.objects)
+	if n == 0 || !news {
+		return true
+	}
+	size := asked.PerPage
+	if p.meta.PerPage != nil && *p.meta.PerPage > 0 {
+		size = *p.meta.PerPage
+	}
+	if k.Fixed == 0 && size != asked.PerPage {
+		// LeadGrid has its own idea of a page: count in its pages from here on.
+		k.Fixed = size
+		if asked.Page > 1 {
+			k.Next, k.Last, k.Back, k.Tries = 0, nil, 0, 0
+			return false
+		}
+	}
+	switch {
+	case k.Next == 0:
+	case k.Fixed > 0:
+		k.Loose = true // pages that cannot overlap prove nothing
+	case !k.shares(p):
+		if k.Tries < stepBacks {
+			k.Tries++
+			k.Back = 2*k.Back + maxPerPage/4
+			return false
+		}
+		k.Loose = true
+	}
+	k.Back, k.Tries, k.Last = 0, 0, hashesOf(p.objects)
+	k.Next = max(k.Next, (asked.Page-1)*size+n)
+	if n >= size {
+		return false
+	}
+	if p.meta.PerPage != nil || (k.Total != nil && k.Next >= *k.Total) {
+		return true
+	}
+	if k.Fixed == 0 && asked.Page == 1 {
+		k.Fixed = n // short and unexplained: the end, or a smaller page than asked for; the next page tells
+	}
+	return false
+}
+
+// shares reports whether the page shows a row that the page before showed.
+func (k *walk) shares(p page) bool {
+	known := make(map[[4]byte]bool, len(k.Last)/4)
+	for h := range slices.Chunk(k.Last, 4) {
+		known[[4]byte(h)] = true
+	}
+	for h := range slices.Chunk(hashesOf(p.objects), 4) {
+		if known[[4]byte(h)] {
+			return true
+		}
+	}
+	return false
+}
+
+func hashesOf(objects []json.RawMessage) []byte {
+	hashes := make([]byte, 0, 4*len(objects))
+	for _, object := range objects {
+		var key struct {
+			ID json.RawMessage `json:"id"`
+		}
+		_ = json.Unmarshal(object, &key) // an object without an id is recognized by its text
+		if key.ID == nil {
+			key.ID = object
+		}
+		h := fnv.New32a()
+		h.Write(key.ID)
+		hashes = h.Sum(hashes)
+	}
+	return hashes
+}
+
+// started notes when the reading of a kind began: what it will be complete as of.
+func (w *Sweeper) started(ctx context.Context, s *Sweep, kind mappings.Kind) error {
+	if _, ok := s.Progress.Starts[kind]; ok {
+		return nil
+	}
+	at, err := w.mirror.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Progress.Starts == nil {
+		s.Progress.Starts = make(map[mappings.Kind]mirror.Observation)
+	}
+	s.Progress.Starts[kind] = at
+	return nil
+}
+
+// endPass decides what the end of a pass means: the head is read again for what came in meanwhile; then a pass whose pages
+// all overlapped and that saw as many rows as LeadGrid counts is believed, and any other is repeated until two agree.
+func (w *Sweeper) endPass(ctx context.Context, s *Sweep, l listing) (over bool, err error) {
+	k := s.Progress.Walk
+	if !k.Head && k.Next > maxPerPage {
+		*k = walk{Pass: k.Pass, Fixed: k.Fixed, Loose: k.Loose, Total: k.Total, Quiet: k.Quiet, Head: true}
+		return false, nil
+	}
+	tally, err := w.tally(ctx, s.ID, l, k.Pass)
+	if err != nil {
+		return false, err
+	}
+	agrees := k.Total == nil || *k.Total == tally.pass
+	if !k.Loose && agrees {
+		return true, nil
+	}
+	if k.Pass > 1 && tally.fresh == 0 {
+		k.Quiet++
+	} else {
+		k.Quiet = 0
+	}
+	enough := 1
+	if k.Total != nil && tally.union < *k.Total {
+		enough = 2
+	}
+	switch {
+	case k.Quiet >= enough:
+		return true, nil
+	case k.Pass >= mostPasses:
+		s.Progress.Unclean = append(s.Progress.Unclean, l.kind)
+		return true, nil
+	}
+	*k = walk{Pass: k.Pass + 1, Fixed: k.Fixed, Total: k.Total, Quiet: k.Quiet}
+	return false, nil
+}
+
+// tally counts the distinct rows a pass has seen, those that no pass before it had, and those of all passes.
+type tally struct{ pass, fresh, union int }
+
+func (w *Sweeper) tally(ctx context.Context, sweep int64, l listing, pass int) (t tally, err error) {
+	err = w.pool.QueryRow(ctx, `
+		WITH seen AS (
+			SELECT key, bool_or(p.pass = $4) AS now, bool_or(p.pass < $4) AS before
+			FROM sync_pages p CROSS JOIN LATERAL unnest(p.keys) AS k (key)
+			WHERE p.sweep = $1 AND p.kind = $2 AND coalesce(p.filter, '') = $3
+			GROUP BY key
+		)
+		SELECT count(*) FILTER (WHERE now), count(*) FILTER (WHERE now AND NOT before), count(*) FROM seen`,
+		sweep, l.kind, l.filter, pass).Scan(&t.pass, &t.fresh, &t.union)
+	if err != nil {
+		return t, fmt.Errorf("tally pass %d over %s: %w", pass, l.kind, err)
+	}
+	return t, nil
+}
+
+// news reports whether the page just applied shows an object that no earlier page of the pass did.
+func (w *Sweeper) news(ctx context.Context, tx pgx.Tx, sweep int64, l listing, pass int, number int64, ids []string) (news bool, err error) {
+	err = tx.QueryRow(ctx, `
+		SELECT EXISTS (
+			SELECT FROM unnest($6::text[]) AS k (id)
+			WHERE NOT EXISTS (
+				SELECT FROM sync_pages p
+				WHERE p.sweep = $1 AND p.kind = $2 AND coalesce(p.filter, '') = $3 AND p.pass = $4 AND p.observation < $5
+				  AND hashtextextended(k.id, 0) = ANY (p.keys)))`,
+		sweep, l.kind, l.filter, pass, number, ids).Scan(&news)
+	if err != nil {
+		return false, fmt.Errorf("look for news on a page: %w", err)
+	}
+	return news, nil
+}

@@ -9,7 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 )
@@ -212,6 +214,9 @@ func (p *Processor) read(ctx context.Context, flush int64, hint hint, seen seenF
 		}
 		report.Read++
 		result, err := list.read(ctx, hint.DossierID)
+		if scopeMissing(err) {
+			continue // the dossier is mirrored; what the key may not read is reported by the gate
+		}
 		if err != nil {
 			return report, err
 		}
@@ -234,3 +239,8 @@ type RecheckArgs struct {
 
 // Kind is stored with every job: it never changes.
 func (RecheckArgs) Kind() string { return "leadgrid_recheck" }
+
+func scopeMissing(err error) bool {
+	pause, ok := errors.AsType[*access.PausedError](err)
+	return ok && pause.Scope != access.Everything || errors.Is(err, leadgridapi.ErrForbidden)
+}

@@ -18,6 +18,9 @@ type Read struct {
 	Observation
 	Kind     mappings.Kind
 	Endpoint Endpoint
+	// Parent is the dossier or flow that the objects were asked of; that LeadGrid answers for one that the mirror knows
+	// shows which organization answers.
+	Parent string
 	// Objects are the objects as received.
 	Objects []json.RawMessage
 	// Whole says that a documented field the objects leave out is null, as in a GET; false for lists thinner than the
@@ -109,7 +112,7 @@ func (m *Mirror) Apply(ctx context.Context, tx pgx.Tx, read Read) (applied Appli
 			applied.Stale++
 		case !row.exists && !read.Whole && !read.Insert:
 			applied.Thin = append(applied.Thin, row.id())
-		case row.exists && !row.deleted && read.Whole && hash(row.told) == row.hash:
+		case row.exists && !row.deleted && read.Whole && table.hash(row.told) == row.hash:
 			applied.Unchanged++
 		default:
 			touched = append(touched, row)
@@ -158,6 +161,7 @@ func (t *table) parse(objects []json.RawMessage) (rows []*row, odd []json.RawMes
 // state is what the database knew when a read was applied.
 type state struct {
 	adopted      bool
+	parentKnown  bool
 	organization *string
 	shape        shape
 	doubts       map[string]doubt // the doubts about these objects that this read takes away, by guard key
@@ -190,6 +194,10 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, read Read, r
 		}
 		return r.Err()
 	})
+	if read.Parent != "" {
+		batch.Queue(`SELECT EXISTS (SELECT FROM `+m.tables[parentOf[read.Kind].kind].name+` WHERE id = $1)`, read.Parent).
+			QueryRow(func(r pgx.Row) error { return r.Scan(&s.parentKnown) })
+	}
 	batch.Queue(`SELECT key, nulls FROM sync_shapes WHERE endpoint = $1`, read.Endpoint).Query(func(r pgx.Rows) error {
 		var key string
 		var nulls bool
@@ -265,7 +273,7 @@ func (m *Mirror) proveOrganization(ctx context.Context, tx pgx.Tx, s *state, rea
 			return fmt.Errorf("adopt organization: %w", err)
 		}
 		return nil
-	case read.Proven, theirs != "" && s.organization != nil, anyKnown(rows):
+	case read.Proven, s.parentKnown, theirs != "" && s.organization != nil, anyKnown(rows):
 		return nil
 	}
 	return ErrUnproven
@@ -294,7 +302,7 @@ func (m *Mirror) change(
 			continue
 		}
 		row.merged = merge(row.known, row.told, read.Whole, s.shape, table.mapping.Documented)
-		row.mergedHash = hash(row.merged)
+		row.mergedHash = table.hash(row.merged)
 		if row.exists && !row.deleted && row.mergedHash == row.hash {
 			applied.Unchanged++
 			continue

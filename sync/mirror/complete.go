@@ -17,11 +17,14 @@ type Complete struct {
 	Pages  []Read
 }
 
-// parentColumn is the column that names the parent.
-var parentColumn = map[mappings.Kind]string{
-	mappings.Links:  "dossier_id",
-	mappings.Notes:  "dossier_id",
-	mappings.Stages: "flow_id",
+// parentOf says what kind the parent is, and which column names it.
+var parentOf = map[mappings.Kind]struct {
+	kind   mappings.Kind
+	column string
+}{
+	mappings.Links:  {mappings.Dossiers, "dossier_id"},
+	mappings.Notes:  {mappings.Dossiers, "dossier_id"},
+	mappings.Stages: {mappings.Flows, "flow_id"},
 }
 
 // LedgerKind names complete reads of parents in the ledger, beside the objects themselves.
@@ -31,6 +34,7 @@ func LedgerKind(kind mappings.Kind) string { return "complete " + string(kind) }
 // complete reads, the second of which began when no replica could still hide it, is gone (promise 5).
 func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (applied Applied, err error) {
 	for _, page := range read.Pages {
+		page.Parent = read.Parent
 		one, err := m.Apply(ctx, tx, page)
 		if err != nil {
 			return Applied{}, err
@@ -47,7 +51,7 @@ func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (a
 		WITH absent AS (
 			SELECT t.`+quote(table.idColumn())+` AS id, t._changed_at, `+table.guardExpression("t")+` AS guard
 			FROM `+table.name+` t
-			WHERE t.`+quote(parentColumn[read.Kind])+` = $2 AND t._deleted_at IS NULL
+			WHERE t.`+quote(parentOf[read.Kind].column)+` = $2 AND t._deleted_at IS NULL
 			  AND t.`+quote(table.idColumn())+` <> ALL ($3)
 		), judged AS (
 			SELECT * FROM absent a
@@ -58,10 +62,10 @@ func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (a
 				SELECT FROM sync_reads r WHERE r.kind = $1 AND r.id = a.guard AND r.observation >= $4)
 		), confirmed AS (
 			SELECT j.id FROM judged j JOIN sync_doubts d ON d.kind = $1 AND d.parent = $6 AND d.id = j.id
-			WHERE d.reason = 'absent' AND d.observation < $4 AND j._changed_at + $7::interval <= $5
+			WHERE d.reason = 'absent' AND d.observation < $4 AND j._changed_at + $7::interval <= $5::timestamptz
 		), nominated AS (
 			INSERT INTO sync_doubts (kind, id, parent, reason, observation, since)
-			SELECT $1, j.id, $6, 'absent', $4, $5 FROM judged j
+			SELECT $1, j.id, $6, 'absent', $4::bigint, $5::timestamptz FROM judged j
 			WHERE j.id NOT IN (SELECT id FROM confirmed)
 			ON CONFLICT (kind, parent, id) DO UPDATE SET reason = 'absent', observation = excluded.observation
 			WHERE sync_doubts.reason <> 'absent'
@@ -70,7 +74,7 @@ func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (a
 		)
 		UPDATE `+table.name+` t SET _deleted_at = now(), _changed_at = now(), _observed = $4
 		FROM confirmed c
-		WHERE t.`+quote(table.idColumn())+` = c.id AND t.`+quote(parentColumn[read.Kind])+` = $2 AND t._deleted_at IS NULL
+		WHERE t.`+quote(table.idColumn())+` = c.id AND t.`+quote(parentOf[read.Kind].column)+` = $2 AND t._deleted_at IS NULL
 		RETURNING c.id`,
 		read.Kind, read.Parent, seen, read.First.Number, read.First.BeganAt, table.doubtParent(read.Parent), m.lag,
 	).Query(func(rows pgx.Rows) error {

@@ -57,8 +57,8 @@ func (m *Mirror) Doubts(ctx context.Context, kind mappings.Kind, limit int) ([]D
 		join += ` AND t.dossier_id = d.parent`
 	}
 	parent := `''`
-	if column, ok := parentColumn[kind]; ok {
-		parent = `coalesce(t.` + quote(column) + `, d.parent)`
+	if of, ok := parentOf[kind]; ok {
+		parent = `coalesce(t.` + quote(of.column) + `, d.parent)`
 	}
 	rows, err := m.pool.Query(ctx, `
 		SELECT d.kind, d.id, `+parent+`, d.reason = 'gone', d.reason <> 'older',

@@ -26,15 +26,15 @@ func queueStages(batch *pgx.Batch, read Read, changed []*row) {
 					(SELECT began_at FROM sync_reads WHERE kind = 'dossiers' AND id = $1),
 					(SELECT complete_as_of FROM sync_freshness WHERE table_name = 'dossiers'),
 					(SELECT max(coalesce(entered_at, entered_before)) FROM dossier_stage_history WHERE dossier_id = $1)
-				) AS seen_at WHERE $6
+				) AS seen_at WHERE $6::boolean
 			)
 			INSERT INTO dossier_stage_history (dossier_id, stage_id, entered_after, entered_before, source, observation)
-			SELECT $1, $2, (SELECT seen_at FROM last), $3, 'observed', $4
+			SELECT $1, $2, (SELECT seen_at FROM last), $3::timestamptz, 'observed', $4::bigint
 			WHERE NOT EXISTS (
 				SELECT FROM dossier_stage_history h
 				WHERE h.dossier_id = $1 AND h.stage_id = $2 AND h.source = 'event'
 				  AND h.entered_at >= coalesce((SELECT seen_at FROM last), '-infinity') - $5::interval
-				  AND h.entered_at <= $3 + $5::interval)`,
+				  AND h.entered_at <= $3::timestamptz + $5::interval)`,
 			row.id(), stage, read.BeganAt, read.Number, clockSlack, row.exists)
 	}
 }
@@ -55,14 +55,14 @@ func (m *Mirror) RecordStages(ctx context.Context, tx pgx.Tx, entered []StageEnt
 		batch.Queue(`
 			WITH added AS (
 				INSERT INTO dossier_stage_history (dossier_id, stage_id, entered_at, source, event_id)
-				VALUES ($1, $2, $3, 'event', $4) ON CONFLICT (event_id) DO NOTHING RETURNING id
+				VALUES ($1, $2, $3::timestamptz, 'event', $4) ON CONFLICT (event_id) DO NOTHING RETURNING id
 			)
 			DELETE FROM dossier_stage_history
 			WHERE id = (
 				SELECT h.id FROM dossier_stage_history h
 				WHERE EXISTS (SELECT FROM added) AND h.dossier_id = $1 AND h.stage_id = $2 AND h.source = 'observed'
-				  AND $3 >= coalesce(h.entered_after, '-infinity') - $5::interval
-				  AND $3 <= h.entered_before + $5::interval
+				  AND $3::timestamptz >= coalesce(h.entered_after, '-infinity') - $5::interval
+				  AND $3::timestamptz <= h.entered_before + $5::interval
 				ORDER BY h.id LIMIT 1)`,
 			e.DossierID, e.StageID, e.At, e.EventID, clockSlack)
 	}

@@ -49,9 +49,9 @@ func encode(object mappings.Object) json.RawMessage {
 	return b.Bytes()
 }
 
-// hash is the same for two objects that say the same: key order, escapes, the way a number is written and nulls that
-// are spelled out or left out make no difference.
-func hash(object mappings.Object) int64 {
+// hash is the same for two objects that say the same: key order, escapes, the way a number or a documented time is
+// written and nulls that are spelled out or left out make no difference.
+func (t *table) hash(object mappings.Object) int64 {
 	var b bytes.Buffer
 	for _, key := range sortedKeys(object) {
 		value := object[key]
@@ -59,6 +59,12 @@ func hash(object mappings.Object) int64 {
 			continue
 		}
 		writeString(&b, key)
+		if t.times[key] {
+			if at := mappings.TimestampTZ.Convert(value); at != nil {
+				b.WriteString(*at)
+				continue
+			}
+		}
 		canonical(&b, value)
 	}
 	return int64(xxhash.Sum64(b.Bytes()))

@@ -22,10 +22,14 @@ type table struct {
 	probe   string // of keys: the hash of each row that exists
 	known   string // of keys: the object of each row that exists
 	upsert  string
+	times   map[string]bool // the fields that hold a time
 }
 
 func newTable(mapping *mappings.Table, lock int) *table {
-	t := &table{mapping: mapping, lock: lock, name: quote(string(mapping.Kind))}
+	t := &table{mapping: mapping, lock: lock, name: quote(string(mapping.Kind)), times: make(map[string]bool)}
+	for _, column := range mapping.Columns {
+		t.times[column.Name] = column.Type == mappings.TimestampTZ
+	}
 
 	var keyParams, keyNames, keyJoin []string
 	for i, key := range mapping.Key {

@@ -44,7 +44,7 @@ func (m *Mirror) NotFound(ctx context.Context, tx pgx.Tx, kind mappings.Kind, id
 	batch := &pgx.Batch{}
 	queueRead(batch, string(kind), id, o)
 	batch.Queue(`
-		SELECT d.reason = 'gone' AND d.observation < $3 AND coalesce(t._changed_at, '-infinity') + $4::interval <= $5
+		SELECT d.reason = 'gone' AND d.observation < $3 AND coalesce(t._changed_at, '-infinity') + $4::interval <= $5::timestamptz
 		FROM sync_doubts d LEFT JOIN `+t.name+` t ON t.id = d.id
 		WHERE d.kind = $1 AND d.parent = '' AND d.id = $2`, kind, id, o.Number, m.lag, o.BeganAt,
 	).Query(func(rows pgx.Rows) error {

@@ -87,19 +87,19 @@ func (w *Sweeper) readThin(ctx context.Context, s *Sweep, kind mappings.Kind) (b
 	if !slices.Contains(s.Progress.Thin, kind) {
 		return true, nil
 	}
-	return w.readEach(ctx, s, kind, []string{string(kind)}, w.getter(kind))
+	return w.readEach(ctx, s, kind, string(kind), w.getter(kind))
 }
 
 func (w *Sweeper) readStages(ctx context.Context, s *Sweep) (bool, error) {
 	if err := w.started(ctx, s, mappings.Stages); err != nil {
 		return false, err
 	}
-	return w.readEach(ctx, s, mappings.Flows, []string{mirror.LedgerKind(mappings.Stages)}, w.observer.Stages)
+	return w.readEach(ctx, s, mappings.Flows, mirror.LedgerKind(mappings.Stages), w.observer.Stages)
 }
 
 // readEach reads, chunk by chunk in the order of ids, every live row of the kind that has not been read since the sweep
-// began, as each of the ledger's kinds says.
-func (w *Sweeper) readEach(ctx context.Context, s *Sweep, kind mappings.Kind, ledger []string, read reader) (over bool, err error) {
+// began, as the ledger says.
+func (w *Sweeper) readEach(ctx context.Context, s *Sweep, kind mappings.Kind, ledger string, read reader) (over bool, err error) {
 	next, err := w.due(ctx, s, kind, ledger)
 	if err != nil {
 		return false, err
@@ -112,7 +112,7 @@ func (w *Sweeper) readEach(ctx context.Context, s *Sweep, kind mappings.Kind, le
 	return !next.more, w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
 }
 
-func (w *Sweeper) due(ctx context.Context, s *Sweep, kind mappings.Kind, ledger []string) (d due, err error) {
+func (w *Sweeper) due(ctx context.Context, s *Sweep, kind mappings.Kind, ledger string) (d due, err error) {
 	if s.Progress.Total == 0 {
 		err := w.pool.QueryRow(ctx, `SELECT count(*) FROM `+string(kind)+` WHERE _deleted_at IS NULL`).Scan(&s.Progress.Total)
 		if err != nil {
@@ -120,9 +120,7 @@ func (w *Sweeper) due(ctx context.Context, s *Sweep, kind mappings.Kind, ledger 
 		}
 	}
 	rows, err := w.pool.Query(ctx, `
-		SELECT t.id, EXISTS (
-			SELECT FROM unnest($3::text[]) AS l (kind)
-			WHERE NOT EXISTS (SELECT FROM sync_reads r WHERE r.kind = l.kind AND r.id = t.id AND r.observation > $4))
+		SELECT t.id, NOT EXISTS (SELECT FROM sync_reads r WHERE r.kind = $3 AND r.id = t.id AND r.observation > $4)
 		FROM (SELECT id FROM `+string(kind)+` WHERE _deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2) t ORDER BY t.id`,
 		s.Progress.After, chunk, ledger, s.Progress.Began.Number)
 	if err != nil {
@@ -146,57 +144,26 @@ func (w *Sweeper) due(ctx context.Context, s *Sweep, kind mappings.Kind, ledger 
 	return d, nil
 }
 
-// readLists reads links and notes: of every dossier in a full sweep, of those chosen in a scheduled one.
-func (w *Sweeper) readLists(ctx context.Context, s *Sweep) (bool, error) {
-	var kinds []mappings.Kind
-	var ledger []string
-	for resource, kind := range map[string]mappings.Kind{"links": mappings.Links, "notes": mappings.Notes} {
-		if s.wants(resource) {
-			kinds = append(kinds, kind)
-			ledger = append(ledger, mirror.LedgerKind(kind))
-			if err := w.started(ctx, s, kind); err != nil {
-				return false, err
-			}
-		}
+// readLists reads links or notes: of every dossier in a full sweep, of those chosen in a scheduled one.
+func (w *Sweeper) readLists(resource string) func(ctx context.Context, s *Sweep) (bool, error) {
+	kind, read := mappings.Links, w.observer.Links
+	if resource == "notes" {
+		kind, read = mappings.Notes, w.observer.Notes
 	}
-	read := func(ctx context.Context, id string, steps ...observe.Step) (observe.Result, error) {
-		return w.readListsOf(ctx, s, kinds, id)
+	return func(ctx context.Context, s *Sweep) (bool, error) {
+		if err := w.started(ctx, s, kind); err != nil {
+			return false, err
+		}
+		if s.Kind == Full {
+			return w.readEach(ctx, s, mappings.Dossiers, mirror.LedgerKind(kind), read)
+		}
+		return w.readChosen(ctx, s, mirror.LedgerKind(kind), read)
 	}
-	if s.Kind == Full {
-		return w.readEach(ctx, s, mappings.Dossiers, ledger, read)
-	}
-	return w.readChosen(ctx, s, ledger, read)
-}
-
-// readListsOf reads a dossier's links and notes, those that have not been read since the sweep began.
-func (w *Sweeper) readListsOf(ctx context.Context, s *Sweep, kinds []mappings.Kind, id string) (total observe.Result, err error) {
-	for _, kind := range kinds {
-		var read bool
-		err := w.pool.QueryRow(ctx,
-			`SELECT EXISTS (SELECT FROM sync_reads WHERE kind = $1 AND id = $2 AND observation > $3)`,
-			mirror.LedgerKind(kind), id, s.Progress.Began.Number).Scan(&read)
-		if err != nil {
-			return total, fmt.Errorf("look up last read: %w", err)
-		}
-		if read {
-			continue
-		}
-		list := w.observer.Links
-		if kind == mappings.Notes {
-			list = w.observer.Notes
-		}
-		result, err := list(ctx, id)
-		total.Add(result)
-		if err != nil || result.NotFound {
-			return total, err
-		}
-	}
-	return total, nil
 }
 
 // readChosen reads the links and notes of hot dossiers, of those whose contacts count other links than the mirror has, and
 // of as many cold ones, longest unread first, as keeps the rotation going.
-func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, ledger []string, read reader) (over bool, err error) {
+func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, ledger string, read reader) (over bool, err error) {
 	if s.Progress.Total == 0 {
 		var live int
 		if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM dossiers WHERE _deleted_at IS NULL`).Scan(&live); err != nil {
@@ -209,10 +176,7 @@ func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, ledger []string, rea
 	rows, err := w.pool.Query(ctx, `
 		SELECT d.id, (d._changed_at > now() - $3::interval OR m.dossier_id IS NOT NULL) AS hot
 		FROM dossiers d
-		LEFT JOIN LATERAL (
-			SELECT min(coalesce((SELECT observation FROM sync_reads r WHERE r.kind = l.kind AND r.id = d.id), 0)) AS observation
-			FROM unnest($1::text[]) AS l (kind)
-		) last ON true
+		LEFT JOIN sync_reads last ON last.kind = $1 AND last.id = d.id
 		LEFT JOIN (
 			SELECT DISTINCT dc.dossier_id FROM dossier_contacts dc JOIN (
 				SELECT c.id FROM contacts c LEFT JOIN dossier_contacts k ON k.contact_id = c.id AND k._deleted_at IS NULL
@@ -220,8 +184,8 @@ func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, ledger []string, rea
 				GROUP BY c.id HAVING c.dossier_count <> count(k.dossier_id)
 			) odd ON odd.id = dc.contact_id
 		) m ON m.dossier_id = d.id
-		WHERE d._deleted_at IS NULL AND last.observation < $2
-		ORDER BY hot DESC, last.observation, d.id LIMIT $4`,
+		WHERE d._deleted_at IS NULL AND coalesce(last.observation, 0) < $2
+		ORDER BY hot DESC, last.observation NULLS FIRST, d.id LIMIT $4`,
 		ledger, s.Progress.Began.Number, w.options.Hot, chunk)
 	if err != nil {
 		return false, fmt.Errorf("choose dossiers: %w", err)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
@@ -22,37 +24,50 @@ func (e *WaitError) Error() string {
 // errOvertaken says that somebody else has moved the sweep on: a rescued job, or one who superseded it.
 var errOvertaken = errors.New("the sweep was moved on by somebody else")
 
+// refused notes a phase that the key has no scope for: the others go on without it, and the sweep's end says so.
+func (w *Sweeper) refused(s *Sweep, p phase, err error) bool {
+	pause, ok := errors.AsType[*access.PausedError](err)
+	if !ok || pause.Scope == access.Everything {
+		return false
+	}
+	s.Progress.Refused = append(s.Progress.Refused, pause.Message)
+	s.Progress.Unclean = append(s.Progress.Unclean, p.kinds...)
+	return true
+}
+
 // phase is one part of a sweep. Its step does a bounded piece of work, commits it together with the progress it makes,
 // and reports whether the phase is over.
 type phase struct {
-	name string
-	step func(ctx context.Context, s *Sweep) (over bool, err error)
+	name  string
+	kinds []mappings.Kind // that it reads
+	step  func(ctx context.Context, s *Sweep) (over bool, err error)
 }
 
 // phases lists what a sweep does, in order: parents before children, and doubts last.
 func (w *Sweeper) phases(s *Sweep) []phase {
 	var phases []phase
-	add := func(wanted bool, name string, step func(ctx context.Context, s *Sweep) (bool, error)) {
-		if wanted {
-			phases = append(phases, phase{name, step})
+	add := func(resource, name string, step func(ctx context.Context, s *Sweep) (bool, error)) {
+		if resource == "" || s.wants(resource) {
+			phases = append(phases, phase{name, Resources[resource], step})
 		}
 	}
-	add(s.wants("flows"), "flows", w.walkFlows)
-	add(s.wants("flows"), "stages", w.readStages)
-	add(s.wants("dossiers"), "dossiers", w.walkDossiers)
+	add("flows", "flows", w.walkFlows)
+	add("flows", "stages", w.readStages)
+	add("dossiers", "dossiers", w.walkDossiers)
 	for _, status := range statuses {
-		add(s.wants("dossiers"), "dossiers "+status, w.walkStatus(status))
+		add("dossiers", "dossiers "+status, w.walkStatus(status))
 	}
-	add(s.wants("dossiers"), "dossier details", w.readDossiers)
-	add(s.wants("contacts"), "contacts", w.walkContacts)
+	add("dossiers", "dossier details", w.readDossiers)
+	add("contacts", "contacts", w.walkContacts)
 	for _, pool := range pools {
-		add(s.wants("contacts"), "contacts "+pool, w.walkPool(pool))
+		add("contacts", "contacts "+pool, w.walkPool(pool))
 	}
-	add(s.wants("contacts"), "pool", w.clearPool)
-	add(s.wants("contacts"), "contact details", w.readContacts)
-	add(s.wants("links") || s.wants("notes"), "links and notes", w.readLists)
-	add(true, "nominate", w.nominate)
-	add(true, "settle", w.settle)
+	add("contacts", "pool", w.clearPool)
+	add("contacts", "contact details", w.readContacts)
+	add("links", "links", w.readLists("links"))
+	add("notes", "notes", w.readLists("notes"))
+	add("", "nominate", w.nominate)
+	add("", "settle", w.settle)
 	return phases
 }
 
@@ -75,6 +90,11 @@ func (w *Sweeper) Run(ctx context.Context, id int64, patience time.Duration) (s 
 		case errors.Is(err, errOvertaken):
 			s, err = Load(ctx, w.pool, id)
 			return s, err == nil && !s.Ended(), err
+		case w.refused(s, phases[i], err):
+			i++
+			if err := w.enter(ctx, s, phases, i); err != nil {
+				return s, false, err
+			}
 		case err != nil:
 			return s, false, err
 		case s.Ended():

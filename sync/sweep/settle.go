@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -184,7 +185,12 @@ func (w *Sweeper) breakerOpen(ctx context.Context, s *Sweep, kind mappings.Kind)
 // finish says as of when each table is complete, and ends the sweep.
 func (w *Sweeper) finish(ctx context.Context, s *Sweep) error {
 	s.State = Done
-	if len(s.Progress.Unclean) > 0 {
+	switch {
+	case len(s.Progress.Refused) > 0:
+		s.State = Stopped
+		message := strings.Join(slices.Compact(s.Progress.Refused), "; ")
+		s.Message = &message
+	case len(s.Progress.Unclean) > 0:
 		s.State = Stopped
 		message := fmt.Sprintf("the list of %v kept changing while it was read: run `worker sync` again when it is calmer", s.Progress.Unclean)
 		s.Message = &message

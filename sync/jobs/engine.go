@@ -1,0 +1,218 @@
+// Package jobs runs the mirror's work as River jobs: the kinds, their workers, and what becomes of a job that failed.
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
+)
+
+const (
+	// maxAttempts is River's largest: a job that LeadGrid's trouble keeps from its end is never thrown away.
+	maxAttempts = math.MaxInt16
+	// jobTimeout bounds one attempt of any job.
+	jobTimeout = 45 * time.Second
+	// longestRetry caps the pause between attempts, so that a job does not oversleep LeadGrid's recovery.
+	longestRetry = 2 * time.Minute
+)
+
+// Config is what an Engine needs.
+type Config struct {
+	Pool        *pgxpool.Pool       // its search_path is the mirror's schema
+	QueueSchema string              // where River's tables are
+	API         *leadgridapi.Client // without a limiter: the engine gives it one for each share of the budget
+	Mapping     *mappings.Mapping   // nil for the default
+	Log         *slog.Logger        // nil for none
+	Registerer  prometheus.Registerer
+	Lag         time.Duration // how far LeadGrid's replicas may be behind, 0 for the default
+	ProbeEvery  time.Duration // between probes of a refused key, 0 for the default
+	Sweep       sweep.Options
+	NoSchedule  bool // leaves scheduled sweeps out
+	SweepsOnly  bool // works on sweeps and nothing else, as `worker sync --wait` does
+	EventJobs   int  // how many flushes are processed at once, 0 for 8
+}
+
+// Engine is one replica's River client with everything its jobs use.
+type Engine struct {
+	River  *river.Client[pgx.Tx]
+	Budget *budget.Budget
+	Gate   *access.Gate
+	Mirror *mirror.Mirror
+
+	pool   *pgxpool.Pool
+	log    *slog.Logger
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+}
+
+// New builds an Engine. It does not touch the database.
+func New(config Config) (*Engine, error) {
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.Registerer == nil {
+		config.Registerer = prometheus.NewRegistry()
+	}
+	if config.Sweep.Interval == 0 {
+		config.Sweep.Interval = time.Hour
+	}
+	if config.EventJobs == 0 {
+		config.EventJobs = 8
+	}
+	e := &Engine{
+		Gate:   access.New(config.Pool, config.ProbeEvery),
+		Mirror: mirror.New(config.Pool, mirror.Options{Mapping: config.Mapping, Lag: config.Lag}),
+		Budget: budget.New(config.Pool, budget.Options{Registerer: config.Registerer}),
+		pool:   config.Pool,
+		log:    config.Log,
+	}
+	observer := observe.New(config.API, e.Mirror, e.Gate)
+	eventObserver := observer.WithLimiter(e.Budget.Share(budget.Events))
+	sweepObserver := observer.WithLimiter(patient{e.Budget.Share(budget.Sweeps)})
+	processor := events.NewProcessor(eventObserver, Fatal)
+
+	// Every kind is registered on every client: the one that is elected leader rescues jobs of all kinds.
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &eventsWorker{processor: processor, lag: e.Mirror.Lag(), log: config.Log, metrics: newMetrics(config.Registerer)})
+	river.AddWorker(workers, &recheckWorker{processor: processor, log: config.Log})
+	river.AddWorker(workers, &sweepWorker{sweeper: sweep.New(sweepObserver, config.Sweep), log: config.Log})
+	river.AddWorker(workers, &tickWorker{pool: config.Pool, interval: config.Sweep.Interval})
+
+	queues := map[string]river.QueueConfig{
+		SweepQueue: {MaxWorkers: 1, FetchCooldown: 5 * time.Millisecond},
+	}
+	var periodic []*river.PeriodicJob
+	if !config.SweepsOnly {
+		queues[events.Queue] = river.QueueConfig{MaxWorkers: config.EventJobs, FetchCooldown: time.Millisecond}
+		queues[RecheckQueue] = river.QueueConfig{MaxWorkers: 2}
+		queues[river.QueueDefault] = river.QueueConfig{MaxWorkers: 2}
+		if !config.NoSchedule {
+			periodic = append(periodic, river.NewPeriodicJob(river.PeriodicInterval(time.Minute),
+				func() (river.JobArgs, *river.InsertOpts) {
+					return tickArgs{}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByPeriod: time.Minute, ByState: activeStates}}
+				}, nil))
+		}
+	}
+	client, err := river.NewClient(riverpgxv5.New(config.Pool), &river.Config{
+		Schema:               config.QueueSchema,
+		Queues:               queues,
+		Workers:              workers,
+		PeriodicJobs:         periodic,
+		JobTimeout:           jobTimeout,
+		RescueStuckJobsAfter: jobTimeout + 15*time.Second,
+		SoftStopTimeout:      10 * time.Second,
+		MaxAttempts:          maxAttempts,
+		RetryPolicy:          retryPolicy{},
+		FetchCooldown:        5 * time.Millisecond,
+		Logger:               slog.New(atLeast{slog.LevelWarn, config.Log.Handler()}),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set up the queue: %w", err)
+	}
+	e.River = client
+	return e, nil
+}
+
+// activeStates are the states in which a job still will run or is running. River's default for uniqueness also counts
+// completed ones, for a day.
+var activeStates = []rivertype.JobState{
+	rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning,
+	rivertype.JobStateScheduled, rivertype.JobStateRetryable,
+}
+
+// Start begins to work; a cancelled context drains like Stop.
+func (e *Engine) Start(ctx context.Context) error {
+	budgetCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	e.cancel = cancel
+	e.wait.Go(func() {
+		if err := e.Budget.Run(budgetCtx); err != nil && !errors.Is(err, context.Canceled) {
+			e.log.ErrorContext(ctx, "the shared budget stopped", "error", err)
+		}
+	})
+	if err := e.River.Start(ctx); err != nil {
+		cancel()
+		e.wait.Wait()
+		return fmt.Errorf("start working: %w", err)
+	}
+	return nil
+}
+
+// Stop lets running jobs end, for as long as the context allows, and then ends.
+func (e *Engine) Stop(ctx context.Context) error {
+	err := e.River.Stop(ctx)
+	e.cancel()
+	e.wait.Wait()
+	return err
+}
+
+// Stopped is closed when all jobs have ended.
+func (e *Engine) Stopped() <-chan struct{} { return e.River.Stopped() }
+
+// patient waits for the sweep's tokens longer than a job that answers an event would: a sweep has nothing better to do,
+// and going back to the queue for every token would cost more than it.
+type patient struct{ limiter budget.Limiter }
+
+func (p patient) Observe(o leadgridapi.Observation) { p.limiter.Observe(o) }
+
+func (p patient) Acquire(ctx context.Context) error {
+	deadline := time.Now().Add(patience)
+	for {
+		err := p.limiter.Acquire(ctx)
+		spent, ok := errors.AsType[*budget.NoTokenError](err)
+		if !ok || spent.Until.After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Until(spent.Until)):
+		}
+	}
+}
+
+// retryPolicy doubles the pause with every attempt, up to longestRetry.
+type retryPolicy struct{}
+
+func (retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
+	pause := min(time.Second<<min(len(job.Errors), 10), longestRetry)
+	return time.Now().Add(pause + rand.N(pause/4))
+}
+
+// atLeast drops what River logs about its own life: our jobs' lines say what matters.
+type atLeast struct {
+	level slog.Level
+	slog.Handler
+}
+
+func (h atLeast) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= h.level && h.Handler.Enabled(ctx, level)
+}
+
+func (h atLeast) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return atLeast{h.level, h.Handler.WithAttrs(attrs)}
+}
+
+func (h atLeast) WithGroup(name string) slog.Handler {
+	return atLeast{h.level, h.Handler.WithGroup(name)}
+}

@@ -1,0 +1,117 @@
+package jobs_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
+)
+
+// world is a LeadGrid, a database and an engine between them.
+type world struct {
+	*leadgridtest.Server
+	pool   *pgxpool.Pool
+	engine *jobs.Engine
+}
+
+func newWorld(t *testing.T, options leadgridtest.Options, config jobs.Config) *world {
+	t.Helper()
+	w := &world{Server: leadgridtest.New(options), pool: pgtest.New(t)}
+	t.Cleanup(w.Close)
+	api, err := leadgridapi.New(w.URL(), w.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Pool, config.QueueSchema, config.API, config.NoSchedule = w.pool, pgtest.Schemas.Queue, api, true
+	if testing.Verbose() {
+		config.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	if config.Lag == 0 {
+		config.Lag = 50 * time.Millisecond
+	}
+	if w.engine, err = jobs.New(config); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.engine.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := w.engine.Stop(ctx); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	return w
+}
+
+// sync asks for a full sweep and waits until it has ended.
+func (w *world) sync(t *testing.T) *sweep.Sweep {
+	t.Helper()
+	return w.syncWith(t, false)
+}
+
+func (w *world) syncWith(t *testing.T, acceptDeletions bool) *sweep.Sweep {
+	t.Helper()
+	var id int64
+	err := pgx.BeginFunc(t.Context(), w.pool, func(tx pgx.Tx) (err error) {
+		id, err = jobs.RequestSweep(t.Context(), tx, w.engine.River, sweep.Full, nil, acceptDeletions)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s *sweep.Sweep
+	waitFor(t, "the sweep to end", func() bool {
+		if s, err = sweep.Load(t.Context(), w.pool, id); err != nil {
+			t.Fatal(err)
+		}
+		return s.Ended()
+	})
+	return s
+}
+
+func (w *world) wantEqual(t *testing.T, options oracle.Options) {
+	t.Helper()
+	differences, err := oracle.Differences(t.Context(), w.pool, oracle.Truth(w.Snapshot()), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, difference := range differences {
+		t.Error(difference)
+	}
+}
+
+// waitFor waits for a condition, for at most two minutes.
+func waitFor(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(2 * time.Minute)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long for %s", what)
+		}
+		<-tick.C
+	}
+}
+
+func TestPromise6_EqualAfterASync(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 250, Contacts: 300, Links: 300, Notes: 700, Odd: 0.05})
+	if s := w.sync(t); s.State != sweep.Done {
+		t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
+	}
+	w.wantEqual(t, oracle.Options{})
+}

@@ -1,0 +1,154 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+
+	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
+)
+
+// The queues. Events have their own (events.Queue), so that nothing that takes long stands before them.
+const (
+	SweepQueue   = "sweeps"
+	RecheckQueue = "rechecks"
+)
+
+// patience is how long a sweep's job works before it makes room and comes back: a deployment or a crash loses no more.
+const patience = 20 * time.Second
+
+// eventsWorker processes the events of one flush.
+type eventsWorker struct {
+	river.WorkerDefaults[events.FlushArgs]
+	processor *events.Processor
+	lag       time.Duration
+	log       *slog.Logger
+	metrics   *metrics
+}
+
+func (w *eventsWorker) Work(ctx context.Context, job *river.Job[events.FlushArgs]) error {
+	var waited time.Duration
+	report, err := w.processor.Process(ctx, job.Args.Flush, func(tx pgx.Tx, receivedAt time.Time) error {
+		waited = time.Since(receivedAt)
+		_, err := river.ClientFromContext[pgx.Tx](ctx).InsertTx(ctx, tx, events.RecheckArgs{Flush: job.Args.Flush},
+			&river.InsertOpts{Queue: RecheckQueue, ScheduledAt: receivedAt.Add(w.lag + time.Second)})
+		return err
+	})
+	if err == nil && waited > 0 {
+		w.metrics.eventToRow.Observe(waited.Seconds())
+	}
+	w.log.LogAttrs(ctx, level(err), "events processed", slog.Int64("flush", job.Args.Flush), slog.Int("dossiers", report.Dossiers),
+		slog.Int("read", report.Read), slog.Int("changed", report.Changed), reason(err))
+	return Outcome(err)
+}
+
+// recheckWorker reads again what a flush's events pointed to.
+type recheckWorker struct {
+	river.WorkerDefaults[events.RecheckArgs]
+	processor *events.Processor
+	log       *slog.Logger
+}
+
+func (w *recheckWorker) Work(ctx context.Context, job *river.Job[events.RecheckArgs]) error {
+	report, err := w.processor.Recheck(ctx, job.Args.Flush)
+	w.log.LogAttrs(ctx, level(err), "events rechecked", slog.Int64("flush", job.Args.Flush), slog.Int("read", report.Read),
+		slog.Int("changed", report.Changed), reason(err))
+	return Outcome(err)
+}
+
+// sweepWorker works on a sweep for a while and comes back until it has ended.
+type sweepWorker struct {
+	river.WorkerDefaults[sweep.Args]
+	sweeper *sweep.Sweeper
+	log     *slog.Logger
+}
+
+func (w *sweepWorker) Work(ctx context.Context, job *river.Job[sweep.Args]) error {
+	s, more, err := w.sweeper.Run(ctx, job.Args.Sweep, patience)
+	if errors.Is(err, sweep.ErrNoSuchSweep) {
+		return river.JobCancel(err)
+	}
+	if s != nil {
+		w.log.LogAttrs(ctx, level(err), "sweep", slog.Int64("sweep", s.ID), slog.String("kind", string(s.Kind)),
+			slog.String("state", string(s.State)), slog.String("phase", s.Progress.Phase), slog.Int64("requests", s.Requests),
+			slog.Int64("changed", s.RowsChanged), slog.Int64("deleted", s.RowsDeleted), reason(err))
+	}
+	if err == nil && more {
+		return river.JobSnooze(0)
+	}
+	return Outcome(err)
+}
+
+// tickArgs asks whether a scheduled sweep is due.
+type tickArgs struct{}
+
+// Kind is stored with every job: it never changes.
+func (tickArgs) Kind() string { return "leadgrid_tick" }
+
+type tickWorker struct {
+	river.WorkerDefaults[tickArgs]
+	pool     *pgxpool.Pool
+	interval time.Duration
+}
+
+// Work asks for a scheduled sweep when the last one ended long enough ago, and for a full one where there never was one.
+func (w *tickWorker) Work(ctx context.Context, _ *river.Job[tickArgs]) error {
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		var open, due, everFull bool
+		err := tx.QueryRow(ctx, `
+			SELECT coalesce(bool_or(state IN ('queued', 'running')), false),
+			       coalesce(max(finished_at), (SELECT min(tstamp) FROM sync_migrations)) < now() - $1::interval,
+			       coalesce(bool_or(kind = 'full' AND state = 'done'), false)
+			FROM sync_sweeps`, w.interval).Scan(&open, &due, &everFull)
+		if err != nil {
+			return fmt.Errorf("look whether a sweep is due: %w", err)
+		}
+		if open || !due {
+			return nil
+		}
+		kind := sweep.Scheduled
+		if !everFull {
+			kind = sweep.Full
+		}
+		_, err = RequestSweep(ctx, tx, river.ClientFromContext[pgx.Tx](ctx), kind, nil, false)
+		return err
+	})
+}
+
+// RequestSweep asks for a sweep and inserts the job that runs it, in the caller's transaction.
+func RequestSweep(
+	ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], kind sweep.Kind, resources []string, acceptDeletions bool,
+) (id int64, err error) {
+	id, err = sweep.Request(ctx, tx, kind, resources, acceptDeletions)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := client.InsertTx(ctx, tx, sweep.Args{Sweep: id}, &river.InsertOpts{Queue: SweepQueue, MaxAttempts: maxAttempts}); err != nil {
+		return 0, fmt.Errorf("insert sweep job: %w", err)
+	}
+	return id, nil
+}
+
+func level(err error) slog.Level {
+	if err == nil {
+		return slog.LevelInfo
+	}
+	if _, ok := waits(err); ok {
+		return slog.LevelInfo
+	}
+	return slog.LevelWarn
+}
+
+func reason(err error) slog.Attr {
+	if err == nil {
+		return slog.Attr{}
+	}
+	return slog.String("error", err.Error())
+}

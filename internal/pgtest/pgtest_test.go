@@ -102,14 +102,14 @@ func TestFingerprintFollowsTheMigrations(t *testing.T) {
 		"no step":       {},
 		"an added step": {"00001_a.sql": {Data: []byte("SELECT 1")}, "00002_b.sql": {Data: []byte("SELECT 1")}},
 	} {
-		print, err := fingerprint(files)
+		mark, err := fingerprint(files)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if same, taken := seen[print]; taken {
+		if same, taken := seen[mark]; taken {
 			t.Errorf("%s has the fingerprint of %s", what, same)
 		}
-		seen[print] = what
+		seen[mark] = what
 	}
 }
 

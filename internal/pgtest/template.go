@@ -26,11 +26,11 @@ func (h *host) template() (string, error) {
 	h.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // not the first test's: all share it
 		defer cancel()
-		var print string
-		if print, h.templateErr = fingerprint(migrations.Files()); h.templateErr != nil {
+		var mark string
+		if mark, h.templateErr = fingerprint(migrations.Files()); h.templateErr != nil {
 			return
 		}
-		h.templateName = "leadgrid_template_" + print
+		h.templateName = "leadgrid_template_" + mark
 		h.templateErr = h.makeTemplate(ctx, h.templateName)
 	})
 	return h.templateName, h.templateErr

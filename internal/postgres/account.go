@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -32,7 +33,7 @@ func serverAccount() (*account, error) {
 		}
 		return &account{name: name, uid: uint32(uid), gid: uint32(gid)}, nil
 	}
-	return nil, fmt.Errorf("Postgres does not run as root, and there is neither a user postgres nor nobody to run it as")
+	return nil, errors.New("Postgres does not run as root, and there is neither a user postgres nor nobody to run it as")
 }
 
 func (a *account) credential() *syscall.Credential {

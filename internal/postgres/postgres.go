@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -110,9 +111,7 @@ func settings(run string, durable bool, more map[string]string) []string {
 		// In the data folder, so that it goes with it even after Kill; the default leaves a file in /dev/shm.
 		config["dynamic_shared_memory_type"] = "mmap"
 	}
-	for name, value := range more {
-		config[name] = value
-	}
+	maps.Copy(config, more)
 	args := make([]string, 0, len(config))
 	for name, value := range config {
 		args = append(args, "--"+name+"="+value)

@@ -47,7 +47,7 @@ func Load(spec any) error {
 			}
 		}
 		// The rules of a group that could not be read would only repeat its troubles in other words.
-		if checker, ok := group.Addr().Interface().(Checker); ok && len(problems) == before {
+		if checker, ok := reflect.TypeAssert[Checker](group.Addr()); ok && len(problems) == before {
 			checkers = append(checkers, checker)
 		}
 	})

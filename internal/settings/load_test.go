@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +30,6 @@ type program struct {
 	Regions  []string       `envconfig:"SWEEP_REGIONS" desc:"where"`
 	Level    slog.Level     `envconfig:"SWEEP_LOG" desc:"debug, info, warn or error"`
 	Untagged string
-	hidden   string
 }
 
 func (p *program) Problems() []string {
@@ -75,9 +75,7 @@ func load(t *testing.T, env map[string]string) (*program, []string) {
 
 func with(more map[string]string) map[string]string {
 	env := map[string]string{"DATABASE_URL": goodURL, "LEADGRID_API_KEY": "lg_live_test"}
-	for name, value := range more {
-		env[name] = value
-	}
+	maps.Copy(env, more)
 	return env
 }
 

@@ -33,7 +33,7 @@ func (l Log) Logger(w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l.Level}))
 	}
 	noColor := !terminal || os.Getenv("NO_COLOR") != ""
-	return slog.New(tint.NewHandler(w, &tint.Options{Level: l.Level, TimeFormat: time.TimeOnly, NoColor: noColor}))
+	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l.Level, TimeFormat: time.TimeOnly, NoColor: noColor}))
 }
 
 func isTerminal(w io.Writer) bool {

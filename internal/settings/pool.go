@@ -2,6 +2,7 @@ package settings
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,7 +18,7 @@ const connectTimeout = 5 * time.Second
 func (d Database) PoolConfig(application string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(d.URL.Value())
 	if err != nil {
-		return nil, fmt.Errorf("DATABASE_URL is not the address of a Postgres database") // err may quote the password
+		return nil, errors.New("DATABASE_URL is not the address of a Postgres database") // err may quote the password
 	}
 	config.MaxConns = d.MaxConns
 	config.MaxConnLifetime = time.Hour
@@ -34,7 +35,7 @@ func (d Database) PoolConfig(application string) (*pgxpool.Config, error) {
 	config.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
 		now, err := pgx.ParseConfig(d.URL.Value())
 		if err != nil {
-			return fmt.Errorf("DATABASE_URL is no longer the address of a Postgres database")
+			return errors.New("DATABASE_URL is no longer the address of a Postgres database")
 		}
 		conn.Host, conn.Port, conn.Database, conn.User, conn.Password = now.Host, now.Port, now.Database, now.User, now.Password
 		conn.TLSConfig, conn.Fallbacks = now.TLSConfig, now.Fallbacks

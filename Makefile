@@ -1,0 +1,44 @@
+# What to run, and how. `make` alone lists it.
+GO ?= go
+.DEFAULT_GOAL := help
+
+# Everything that needs Postgres runs beside one throwaway server, which withpg starts and names in TEST_DATABASE_URL.
+WITHPG := .tmp/withpg --
+
+# The race detector needs a C compiler and triples the time of tests that compute a lot.
+RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
+
+# Arguments for go test, for example: make test TESTFLAGS='-run TestPromise5 -v' PACKAGES=./sync/...
+TESTFLAGS ?=
+PACKAGES ?= ./...
+FUZZTIME ?= 30s
+BENCHTIME ?= 2s
+
+.PHONY: help
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: test
+test: withpg ## run all tests, on a Postgres of their own
+	$(WITHPG) $(GO) test $(RACE) $(TESTFLAGS) $(PACKAGES)
+
+.PHONY: lint
+lint: ## check style, likely mistakes and who imports whom
+	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
+
+.PHONY: bench
+bench: withpg ## run the benchmarks
+	$(WITHPG) $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(TESTFLAGS) $(PACKAGES)
+
+.PHONY: fuzz
+fuzz: withpg ## run each fuzz test for FUZZTIME
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*).*/\1/p' "$$file"); do \
+			echo "$$(dirname "$$file"): $$name"; \
+			$(WITHPG) $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+		done; \
+	done
+
+.PHONY: withpg
+withpg:
+	@$(GO) build -o .tmp/withpg ./internal/postgres/withpg

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -398,11 +399,11 @@ func (l *limiter) Observe(o leadgridapi.Observation) {
 }
 
 func TestLimiter(t *testing.T) {
-	var requests int
+	var requests atomic.Int64
 	plain := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		requests++
+		n := requests.Add(1)
 		w.Header().Set("X-RateLimit-Limit", "120")
-		w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(120-requests))
+		w.Header().Set("X-RateLimit-Remaining", fmt.Sprint(120-n))
 		switch r.URL.Path {
 		case "/api/v1/dossiers/limited":
 			w.Header().Set("Retry-After", "7")
@@ -445,12 +446,12 @@ func TestLimiter(t *testing.T) {
 		t.Errorf("remembered %+v", got)
 	}
 
-	requests = 0
+	requests.Store(0)
 	l.refusal = errors.New("the budget is spent")
 	if _, err := client.Dossier(t.Context(), "x"); !errors.Is(err, l.refusal) || leadgridapi.Sent(err) {
 		t.Errorf("refused: %v", err)
 	}
-	if requests != 0 || len(l.seen) != 3 {
-		t.Errorf("refused, but %d requests, %d seen", requests, len(l.seen))
+	if n := requests.Load(); n != 0 || len(l.seen) != 3 {
+		t.Errorf("refused, but %d requests, %d seen", n, len(l.seen))
 	}
 }

@@ -83,12 +83,14 @@ func New(baseURL, key string, opts ...Option) (*Client, error) {
 // Go would turn a redirected POST into a GET without its body, and carry the
 // key along.
 func refusingRedirects(h *http.Client) *http.Client {
-	if h == nil {
-		transport := http.DefaultTransport.(*http.Transport).Clone()
+	own := http.Client{}
+	if h != nil {
+		own = *h
+	} else if shared, ok := http.DefaultTransport.(*http.Transport); ok {
+		transport := shared.Clone()
 		transport.MaxIdleConnsPerHost = 16 // all requests go to one host
-		h = &http.Client{Transport: transport}
+		own.Transport = transport
 	}
-	own := *h
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &own
 }

@@ -375,6 +375,18 @@ func TestKeyRotates(t *testing.T) {
 	}
 }
 
+func TestUserAgent(t *testing.T) {
+	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if got := r.UserAgent(); got != "acme-crm/2" {
+			t.Errorf("got %q", got)
+		}
+		_, _ = io.WriteString(w, `{"data": {}}`)
+	}, leadgridapi.WithUserAgent("acme-crm/2"))
+	if _, err := client.Dossier(t.Context(), "x"); err != nil {
+		t.Error(err)
+	}
+}
+
 // limiter records what it is asked and told.
 type limiter struct {
 	mu       sync.Mutex

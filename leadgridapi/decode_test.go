@@ -76,6 +76,27 @@ func TestOddFields(t *testing.T) {
 	}
 }
 
+func TestTexts(t *testing.T) {
+	for raw, want := range map[string]string{
+		`"plain é"`:            "plain é",
+		`"esc\u00e9\"\\\n"`:    "escé\"\\\n",
+		`"\ud83d\ude00"`:       "😀",
+		`"lone \ud800"`:        "lone \ufffd",
+		`"nul \u0000"`:         "nul \x00",
+		"\"Latin-1 \xeb\"":     "Latin-1 \ufffd",
+		`"x\\"`:                `x\`,
+		`"looks like {}[],: "`: "looks like {}[],: ",
+	} {
+		var got leadgridapi.Note
+		if err := json.Unmarshal([]byte(`{"id": 1, "content" : `+raw+` ,"dossier_id":"d"}`), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Content != want || got.DossierID != "d" {
+			t.Errorf("%s: got %q", raw, got.Content)
+		}
+	}
+}
+
 func TestOddRowsDoNotSpoilThePage(t *testing.T) {
 	client := serve(t, answer(200, `{"data": [{"id": "1", "stages": [{"id": "s", "position": 2}, 7]}, null, "x"], "meta": {"total": "many", "per_page": 25, "next": "/"}, "links": {}}`))
 	page, err := client.ListFlows(t.Context(), leadgridapi.FlowFilter{}, leadgridapi.PageRequest{})
@@ -114,4 +135,39 @@ func BenchmarkListDossiers(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// Whatever valid JSON comes, decoding sees in it what encoding/json sees; and
+// whatever comes, it ends.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"id": 7, "name": "\u0000\ud800", "Name": "x", "name" : "last" , "kind": [], "deal_size": -1.50e3 }`))
+	f.Add([]byte(`{"a\"\\": {"name": "]}"}, "id":"\\", "updated_at": null, "x": [[{}], "\\\""]}`))
+	f.Add(eventOfSize(600))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var got leadgridapi.Dossier
+		if !json.Valid(raw) {
+			_ = got.UnmarshalJSON(raw)
+			return
+		}
+		if err := json.Unmarshal(raw, &got); err != nil {
+			t.Fatal(err)
+		}
+		var members map[string]json.RawMessage
+		if json.Unmarshal(raw, &members) != nil {
+			members = nil
+		}
+		text := func(key string) (s string) {
+			if json.Unmarshal(members[key], &s) != nil {
+				s = ""
+			}
+			return s
+		}
+		id := text("id")
+		if number := json.Number(""); len(members["id"]) > 0 && members["id"][0] != '"' && json.Unmarshal(members["id"], &number) == nil {
+			id = number.String()
+		}
+		if got.ID != id || got.Name != text("name") || got.CVURL != text("cv_url") {
+			t.Errorf("got %q, %q, %q\nwant %q, %q, %q", got.ID, got.Name, got.CVURL, id, text("name"), text("cv_url"))
+		}
+	})
 }

@@ -137,7 +137,6 @@ func TestProtocolErrors(t *testing.T) {
 		{"a list", `{"data": []}`, "the body has no data, or data of another shape"},
 		{"an array", `["Jan Peeters"]`, "the body has no data, or data of another shape"},
 		{"trailing", `{"data": {}} {}`, "invalid character '{' after top-level value"},
-		{"endless", `{"data": "` + strings.Repeat("x", 33<<20), "the body is larger than 32 MiB"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -157,6 +156,27 @@ func TestProtocolErrors(t *testing.T) {
 	}
 	if _, err := serve(t, answer(200, `{"data": {}}`)).ListDossiers(t.Context(), leadgridapi.DossierFilter{}, leadgridapi.PageRequest{}); err == nil {
 		t.Error("an object passed for a list")
+	}
+}
+
+func TestEndlessBody(t *testing.T) {
+	const most = 256
+	written := make(chan int, 1)
+	client := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		mebibytes := 0
+		for chunk := make([]byte, 1<<20); mebibytes < most; mebibytes++ {
+			if _, err := w.Write(chunk); err != nil {
+				break
+			}
+		}
+		written <- mebibytes
+	})
+	_, err := client.Dossier(t.Context(), "x")
+	if err == nil || err.Error() != "leadgrid: GET /dossiers/x: 200: the body is larger than 32 MiB" {
+		t.Errorf("got %v", err)
+	}
+	if n := <-written; n == most {
+		t.Error("the client read it all")
 	}
 }
 
@@ -191,6 +211,10 @@ func TestRedirectsAreRefused(t *testing.T) {
 		if want := fmt.Sprintf("leadgrid: POST /dossiers/x/notes: %d: redirected to %s", status, other.URL); !errors.Is(err, leadgridapi.ErrRedirect) || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
+	}
+	_, err := serve(t, answer(300, "")).Dossier(t.Context(), "x")
+	if !errors.Is(err, leadgridapi.ErrRedirect) || err.Error() != "leadgrid: GET /dossiers/x: 300: redirected" {
+		t.Errorf("to nowhere: got %v", err)
 	}
 	if n := elsewhere.Load(); n != 0 {
 		t.Errorf("%d requests followed a redirect", n)

@@ -3,6 +3,7 @@ package leadgridapi_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,7 @@ func TestOddEvents(t *testing.T) {
 		{31, "high surrogate, then an escape", data(`"\ud83d\n"`), "a lone surrogate in a string"},
 		{31, "two high surrogates", data(`"\ud83d\ud83d"`), "a lone surrogate in a string"},
 		{31, "low surrogate", data(`"\uDE00"`), "a lone surrogate in a string"},
+		{31, "high surrogate, then beyond the low ones", data(`"\ud83d\ue000"`), "a lone surrogate in a string"},
 		{31, "surrogate pair", data(`"\ud83d\uDE00"`), fine},
 		{31, "escaped backslash", data(`"\\u0000"`), fine},
 		{32, "a key twice", `{"id": "evt_1", "id": "evt_1"}`, "a key comes twice"},
@@ -54,6 +56,7 @@ func TestOddEvents(t *testing.T) {
 		{34, "beyond 2^53", data(`9007199254740993`), fine},
 		{34, "1000 digits", data(strings.Repeat("9", 1000)), fine},
 		{34, "1001 digits", data(strings.Repeat("9", 1001)), "an absurdly long number"},
+		{34, "600 digits and 401 zeros", data(strings.Repeat("9", 600) + "e401"), "an absurdly long number"},
 		{34, "huge exponent", data(`1e99999`), "an absurdly long number"},
 		{34, "tiny exponent", data(`1e-99999`), "an absurdly long number"},
 		{34, "overflowing exponent", data(`1e99999999999999999999`), "an absurdly long number"},
@@ -107,6 +110,18 @@ func TestOddEvents(t *testing.T) {
 				t.Errorf("row %d: got %v, want %s", test.row, err, test.want)
 			}
 		})
+	}
+}
+
+// Looking for doubled keys must not take a time that grows with their square. A
+// machine would have to be a hundred times slower than ours to fail here.
+func TestManyKeys(t *testing.T) {
+	start := time.Now()
+	if _, err := leadgridapi.ParseEvent(hostileEvent()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
 
@@ -229,19 +244,22 @@ func BenchmarkParseEvent(b *testing.B) {
 	}
 }
 
-// A body of the receiver's largest size that costs the checker the most.
 func BenchmarkParseHostileEvent(b *testing.B) {
-	var body strings.Builder
-	body.WriteString(`{"id": "evt_1", "data": {"a": 1`)
-	for i := 0; body.Len() < 1<<20-100; i++ {
-		body.WriteString(`,"` + strings.Repeat("é", 2) + string(rune('a'+i%26)) + string(rune('a'+i/26%26)) + string(rune('a'+i/676%26)) + string(rune('a'+i/17576%26)) + `":1`)
-	}
-	body.WriteString(`}}`)
-	data := []byte(body.String())
-	b.SetBytes(int64(len(data)))
+	body := hostileEvent()
+	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		if _, err := leadgridapi.ParseEvent(data); err != nil {
+		if _, err := leadgridapi.ParseEvent(body); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// hostileEvent returns an event of one MiB with as many keys as fit, each of which
+// has to be folded.
+func hostileEvent() []byte {
+	body := []byte(`{"id": "evt_1", "data": {"a": 1`)
+	for i := 0; len(body) < 1<<20-32; i++ {
+		body = fmt.Appendf(body, `,"É%d":1`, i)
+	}
+	return append(body, `}}`...)
 }

@@ -169,41 +169,73 @@ func TestNotFoundOnTheFirstPage(t *testing.T) {
 	}
 }
 
+// Each iterator sends what it was given, and knows its objects again although
+// they changed.
 func TestEveryIterator(t *testing.T) {
 	var uris []string
 	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		uris = append(uris, r.RequestURI)
-		_, _ = io.WriteString(w, `{"data": []}`)
+		uris = append(uris, strings.TrimPrefix(r.RequestURI, "/api/v1"))
+		_, _ = fmt.Fprintf(w, `{"data": [{"id": "1", "contact_id": "1", "n": %d}]}`, len(uris))
 	})
 	ctx := t.Context()
 	kinds := []string{"client"}
 	contacts := client.Contacts(ctx, leadgridapi.ContactFilter{Kinds: kinds, Search: "a"})
 	kinds[0] = "changed after the call"
+	n := 0
 	for range client.Dossiers(ctx, leadgridapi.DossierFilter{Status: "won"}) {
+		n++
 	}
 	for range contacts {
+		n++
 	}
 	for range contacts { // again, from the first page
+		n++
 	}
 	for range client.Links(ctx, "d") {
+		n++
 	}
 	for range client.Flows(ctx, leadgridapi.FlowFilter{Type: "sales"}) {
+		n++
 	}
 	for range client.Stages(ctx, "f") {
+		n++
 	}
 	for range client.Notes(ctx, "d") {
+		n++
 	}
-	want := []string{
-		"/api/v1/dossiers?page=1&per_page=100&status=won",
-		"/api/v1/contacts?kind=client&page=1&per_page=100&search=a",
-		"/api/v1/contacts?kind=client&page=1&per_page=100&search=a",
-		"/api/v1/dossiers/d/contacts?page=1&per_page=100",
-		"/api/v1/flows?page=1&per_page=100&type=sales",
-		"/api/v1/flows/f/stages?page=1&per_page=100",
-		"/api/v1/dossiers/d/notes?page=1&per_page=100",
+	var want []string
+	for _, uri := range []string{
+		"/dossiers?page=%d&per_page=100&status=won",
+		"/contacts?kind=client&page=%d&per_page=100&search=a",
+		"/contacts?kind=client&page=%d&per_page=100&search=a",
+		"/dossiers/d/contacts?page=%d&per_page=100",
+		"/flows?page=%d&per_page=100&type=sales",
+		"/flows/f/stages?page=%d&per_page=100",
+		"/dossiers/d/notes?page=%d&per_page=100",
+	} {
+		want = append(want, fmt.Sprintf(uri, 1), fmt.Sprintf(uri, 2))
 	}
 	if !slices.Equal(uris, want) {
 		t.Errorf("got  %q\nwant %q", uris, want)
+	}
+	if n != 7 {
+		t.Errorf("got %d objects from 7 lists of one", n)
+	}
+}
+
+// Objects without an id are told apart by all they are.
+func TestPagesWithoutIDs(t *testing.T) {
+	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `{"data": [{"name": "`+r.URL.Query().Get("page")[:1]+`"}]}`)
+	})
+	n := 0
+	for range client.Flows(t.Context(), leadgridapi.FlowFilter{}) {
+		if n++; n == 12 { // pages 10 to 12 repeat page 1
+			t.Fatal("no end")
+		}
+	}
+	if n != 9 {
+		t.Errorf("got %d flows", n)
 	}
 }
 

@@ -40,7 +40,7 @@ func checkJSON(data []byte) error {
 		return errBOM
 	}
 	var room [32][]byte // on the stack: enough for the keys of an event as we know them
-	c := checker{data: data, keys: room[:0]}
+	c := checker{cursor: cursor{data: data}, keys: room[:0]}
 	c.space()
 	if c.peek() != '{' {
 		return errNotObject
@@ -55,39 +55,10 @@ func checkJSON(data []byte) error {
 	return nil
 }
 
-// A checker walks over JSON.
+// A checker walks over JSON that may be anything.
 type checker struct {
-	data []byte
-	at   int
+	cursor
 	keys [][]byte // folded, of all objects that are open, the innermost's last
-}
-
-// peek returns the byte to read next, 0 at the end: no JSON holds that byte.
-func (c *checker) peek() byte {
-	if c.at < len(c.data) {
-		return c.data[c.at]
-	}
-	return 0
-}
-
-func (c *checker) space() {
-	for c.at < len(c.data) {
-		switch c.data[c.at] {
-		case ' ', '\t', '\n', '\r':
-			c.at++
-		default:
-			return
-		}
-	}
-}
-
-// take reads b and says whether it was there.
-func (c *checker) take(b byte) bool {
-	if c.peek() != b {
-		return false
-	}
-	c.at++
-	return true
 }
 
 // value reads a value inside depth containers.
@@ -194,16 +165,6 @@ func (c *checker) string() ([]byte, error) {
 			return nil, errSyntax
 		}
 	}
-}
-
-// plain returns how many bytes at the beginning of s mean themselves in a string.
-func plain(s []byte) int {
-	for i, b := range s {
-		if b < ' ' || b == '"' || b == '\\' {
-			return i
-		}
-	}
-	return len(s)
 }
 
 func (c *checker) escape() error {

@@ -67,7 +67,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	start := time.Now()
 	resp, err := c.http.Do(req.WithContext(ctx))
 	if err != nil {
-		err := &TransportError{Method: r.method, Path: r.path, Sent: sent.Load(), Err: withoutKey(err, key)}
+		err := &TransportError{Method: r.method, Path: r.path, Sent: sent.Load(), Err: withoutSecrets(err, key)}
 		c.observe(Observation{Sent: start, Answered: time.Now(), Err: err})
 		return answer{}, err
 	}
@@ -91,7 +91,7 @@ func (c *Client) newHTTPRequest(r request, key string) (*http.Request, error) {
 	}
 	req, err := http.NewRequest(r.method, target, body)
 	if err != nil {
-		return nil, fmt.Errorf("leadgrid: %s %s: %w", r.method, r.path, withoutKey(err, key))
+		return nil, fmt.Errorf("leadgrid: %s %s: %w", r.method, r.path, withoutSecrets(err, key))
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Accept", "application/json")
@@ -116,7 +116,7 @@ func (c *Client) read(resp *http.Response, r request, key string, seen Observati
 	}
 	a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
-		return answer{}, a.misunderstood(fmt.Errorf("reading the body: %w", withoutKey(err, key)))
+		return answer{}, a.misunderstood(fmt.Errorf("reading the body: %w", withoutSecrets(err, key)))
 	}
 	if len(a.body) > maxBody {
 		return answer{}, a.misunderstood(fmt.Errorf("the body is larger than %d MiB", maxBody>>20))

@@ -7,21 +7,82 @@ import (
 	"unicode/utf8"
 )
 
-// The functions here walk over JSON that is known to be valid, without copying
-// it: encoding/json would check it again at every level. On other bytes they find
-// less than there is, but they end.
+// A cursor is a place in JSON. It walks over what is known to be valid without
+// copying it, where encoding/json would check it again at every level. On other
+// bytes it finds less than there is, but comes to an end.
+type cursor struct {
+	data []byte
+	at   int
+}
+
+// peek returns the byte to read next, 0 at the end: no JSON holds that byte.
+func (c *cursor) peek() byte {
+	if c.at < len(c.data) {
+		return c.data[c.at]
+	}
+	return 0
+}
+
+// take reads b and says whether it was there.
+func (c *cursor) take(b byte) bool {
+	if c.peek() != b {
+		return false
+	}
+	c.at++
+	return true
+}
+
+func (c *cursor) space() {
+	for c.at < len(c.data) {
+		switch c.data[c.at] {
+		case ' ', '\t', '\n', '\r':
+			c.at++
+		default:
+			return
+		}
+	}
+}
+
+// skipString reads a string and returns it, quotes included.
+func (c *cursor) skipString() []byte {
+	start := c.at
+	c.at++
+	for c.at < len(c.data) {
+		c.at += plain(c.data[c.at:])
+		switch c.peek() {
+		case '"':
+			c.at++
+			return c.data[start:c.at]
+		case '\\':
+			c.at++ // and what it escapes
+		}
+		c.at++
+	}
+	c.at = len(c.data)
+	return nil
+}
+
+// plain returns how many bytes at the beginning of s mean themselves in a string.
+func plain(s []byte) int {
+	for i, b := range s {
+		if b < ' ' || b == '"' || b == '\\' {
+			return i
+		}
+	}
+	return len(s)
+}
 
 // members iterates over the keys and values of an object, in their order. Of any
 // other value, there are none.
 func members(object []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
-		c := checker{data: object}
+		c := cursor{data: object}
 		c.space()
 		if !c.take('{') {
 			return
 		}
 		for c.space(); c.peek() == '"'; c.space() {
-			key, _ := c.string()
+			key := c.skipString()
 			c.space()
 			c.take(':')
 			if value := c.skip(); !yield(unquote(key), value) {
@@ -37,7 +98,7 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 // none.
 func elements(array []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		c := checker{data: array}
+		c := cursor{data: array}
 		c.space()
 		if !c.take('[') {
 			return
@@ -54,13 +115,13 @@ func elements(array []byte) iter.Seq[[]byte] {
 }
 
 // skip reads a value and returns it, without blanks around it.
-func (c *checker) skip() []byte {
+func (c *cursor) skip() []byte {
 	c.space()
 	start := c.at
 	for depth := 0; c.at < len(c.data); {
 		switch c.data[c.at] {
 		case '"':
-			_, _ = c.string()
+			c.skipString()
 			if depth == 0 {
 				return c.data[start:c.at]
 			}

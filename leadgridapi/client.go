@@ -66,7 +66,7 @@ func New(baseURL, key string, opts ...Option) (*Client, error) {
 		timeout: DefaultTimeout,
 		limits:  new(atomic.Pointer[Limits]),
 	}
-	if key != "" {
+	if strings.TrimSpace(key) != "" {
 		c.key = func() string { return key }
 	}
 	for _, opt := range opts {

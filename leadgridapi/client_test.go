@@ -50,135 +50,149 @@ var pdf = []byte("%PDF-1.7\n%…")
 func TestOperations(t *testing.T) {
 	const object = `{"data": {"id": "x", "contact_id": "x"}}`
 	const objects = `{"data": [{"id": "x", "contact_id": "x"}], "meta": {"total": 1, "page": 1, "per_page": 25}}`
-	type (
-		c = *leadgridapi.Client
-		x = context.Context
-	)
 	tests := []struct {
-		call   func(x, c) (string, error) // returns the id it got
+		call   func(context.Context, *leadgridapi.Client) (string, error) // returns the id it got
 		answer string
 		method string
 		uri    string
 		body   string // JSON, or a form's parts
 	}{
 		{
-			func(x x, c c) (string, error) {
-				p, err := c.ListDossiers(x, leadgridapi.DossierFilter{}, leadgridapi.PageRequest{})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				p, err := c.ListDossiers(ctx, leadgridapi.DossierFilter{}, leadgridapi.PageRequest{})
 				return firstOf(p, leadgridapi.Dossier{}).ID, err
 			},
 			objects, "GET", "/api/v1/dossiers", "",
 		}, {
-			func(x x, c c) (string, error) {
-				p, err := c.ListDossiers(x, leadgridapi.DossierFilter{Type: "sales", Status: "won", StageID: "a b"},
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				p, err := c.ListDossiers(ctx, leadgridapi.DossierFilter{Type: "sales", Status: "won", StageID: "a b"},
 					leadgridapi.PageRequest{Page: 3, PerPage: 500})
 				return firstOf(p, leadgridapi.Dossier{}).ID, err
 			},
 			objects, "GET", "/api/v1/dossiers?page=3&per_page=100&stage_id=a+b&status=won&type=sales", "",
 		}, {
-			func(x x, c c) (string, error) {
-				d, err := c.CreateDossier(x, leadgridapi.DossierInput{Type: "sales", Name: "Zoë <&>", DealSize: "12345678901234567890.12"}, nil)
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				d, err := c.CreateDossier(ctx, leadgridapi.DossierInput{Type: "sales", Name: "Zoë <&>", DealSize: "12345678901234567890.12"}, nil)
 				return d.ID, err
 			},
 			object, "POST", "/api/v1/dossiers", `{"deal_size":12345678901234567890.12,"name":"Zoë <&>","type":"sales"}`,
 		}, {
-			func(x x, c c) (string, error) {
-				d, err := c.CreateDossier(x, leadgridapi.DossierInput{Type: "sales", Name: "Zoë", DealSize: "12345678901234567890.12"},
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				d, err := c.CreateDossier(ctx, leadgridapi.DossierInput{Type: "sales", Name: "Zoë", DealSize: "12345678901234567890.12"},
 					&leadgridapi.CV{Filename: "a\"b\r\n.pdf", Data: pdf})
 				return d.ID, err
 			},
 			object, "POST", "/api/v1/dossiers",
 			`deal_size=12345678901234567890.12|name=Zoë|type=sales|cv="a\"b%0D%0A.pdf" application/pdf ` + string(pdf),
 		}, {
-			func(x x, c c) (string, error) { d, err := c.Dossier(x, "x"); return d.ID, err },
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				d, err := c.Dossier(ctx, "x")
+				return d.ID, err
+			},
 			object, "GET", "/api/v1/dossiers/x", "",
 		}, {
-			func(x x, c c) (string, error) { d, err := c.Dossier(x, "a/../b?c#d é%2F"); return d.ID, err },
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				d, err := c.Dossier(ctx, "a/../b?c#d é%2F")
+				return d.ID, err
+			},
 			object, "GET", "/api/v1/dossiers/a%2F..%2Fb%3Fc%23d%20%C3%A9%252F", "",
 		}, {
-			func(x x, c c) (string, error) {
-				d, err := c.UpdateDossier(x, "x", leadgridapi.Changes{"assigned_to": nil, "deal_size": json.Number("0.10"), "name": "n"})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				d, err := c.UpdateDossier(ctx, "x", leadgridapi.Changes{"assigned_to": nil, "deal_size": json.Number("0.10"), "name": "n"})
 				return d.ID, err
 			},
 			object, "PATCH", "/api/v1/dossiers/x", `{"assigned_to":null,"deal_size":0.10,"name":"n"}`,
 		}, {
-			func(x x, c c) (string, error) { return "x", c.ArchiveDossier(x, "x") },
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				return "x", c.ArchiveDossier(ctx, "x")
+			},
 			"", "DELETE", "/api/v1/dossiers/x", "",
 		}, {
-			func(x x, c c) (string, error) {
-				d, err := c.UploadCV(x, "x", leadgridapi.CV{Data: pdf})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				d, err := c.UploadCV(ctx, "x", leadgridapi.CV{Data: pdf})
 				return d.ID, err
 			},
 			object, "POST", "/api/v1/dossiers/x/cv", `cv="cv.pdf" application/pdf ` + string(pdf),
 		}, {
-			func(x x, c c) (string, error) { d, err := c.UploadCVRaw(x, "x", pdf); return d.ID, err },
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				d, err := c.UploadCVRaw(ctx, "x", pdf)
+				return d.ID, err
+			},
 			object, "POST", "/api/v1/dossiers/x/cv", string(pdf),
 		}, {
-			func(x x, c c) (string, error) {
-				p, err := c.ListContacts(x, leadgridapi.ContactFilter{Kinds: []string{"client", "partner"}, Pool: "in_pool", Search: "J&J"},
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				p, err := c.ListContacts(ctx, leadgridapi.ContactFilter{Kinds: []string{"client", "partner"}, Pool: "in_pool", Search: "J&J"},
 					leadgridapi.PageRequest{Page: 1, PerPage: 50})
 				return firstOf(p, leadgridapi.Contact{}).ID, err
 			},
 			objects, "GET", "/api/v1/contacts?kind=client&kind=partner&page=1&per_page=50&pool=in_pool&search=J%26J", "",
 		}, {
-			func(x x, c c) (string, error) {
-				d, err := c.CreateContact(x, leadgridapi.ContactInput{FullName: "An", Kind: []string{"client"}})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				d, err := c.CreateContact(ctx, leadgridapi.ContactInput{FullName: "An", Kind: []string{"client"}})
 				return d.ID, err
 			},
 			object, "POST", "/api/v1/contacts", `{"full_name":"An","kind":["client"]}`,
 		}, {
-			func(x x, c c) (string, error) { d, err := c.Contact(x, "x"); return d.ID, err },
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				d, err := c.Contact(ctx, "x")
+				return d.ID, err
+			},
 			object, "GET", "/api/v1/contacts/x", "",
 		}, {
-			func(x x, c c) (string, error) {
-				d, err := c.UpdateContact(x, "x", leadgridapi.Changes{"kind": []string{}, "email": nil})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				d, err := c.UpdateContact(ctx, "x", leadgridapi.Changes{"kind": []string{}, "email": nil})
 				return d.ID, err
 			},
 			object, "PATCH", "/api/v1/contacts/x", `{"email":null,"kind":[]}`,
 		}, {
-			func(x x, c c) (string, error) { return "x", c.DeleteContact(x, "x") },
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				return "x", c.DeleteContact(ctx, "x")
+			},
 			"", "DELETE", "/api/v1/contacts/x", "",
 		}, {
-			func(x x, c c) (string, error) {
-				p, err := c.ListLinks(x, "d", leadgridapi.PageRequest{Page: 2})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				p, err := c.ListLinks(ctx, "d", leadgridapi.PageRequest{Page: 2})
 				return firstOf(p, leadgridapi.Link{}).ContactID, err
 			},
 			objects, "GET", "/api/v1/dossiers/d/contacts?page=2", "",
 		}, {
-			func(x x, c c) (string, error) {
-				l, err := c.LinkContact(x, "d", leadgridapi.LinkInput{ContactID: "x", RoleOnDossier: "champion", IsPrimary: true})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				l, err := c.LinkContact(ctx, "d", leadgridapi.LinkInput{ContactID: "x", RoleOnDossier: "champion", IsPrimary: true})
 				return l.ContactID, err
 			},
 			object, "POST", "/api/v1/dossiers/d/contacts", `{"contact_id":"x","is_primary":true,"role_on_dossier":"champion"}`,
 		}, {
-			func(x x, c c) (string, error) { return "x", c.UnlinkContact(x, "d/1", "x/2") },
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				return "x", c.UnlinkContact(ctx, "d/1", "x/2")
+			},
 			"", "DELETE", "/api/v1/dossiers/d%2F1/contacts/x%2F2", "",
 		}, {
-			func(x x, c c) (string, error) {
-				p, err := c.ListFlows(x, leadgridapi.FlowFilter{Type: "candidate"}, leadgridapi.PageRequest{})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				p, err := c.ListFlows(ctx, leadgridapi.FlowFilter{Type: "candidate"}, leadgridapi.PageRequest{})
 				return firstOf(p, leadgridapi.Flow{}).ID, err
 			},
 			objects, "GET", "/api/v1/flows?type=candidate", "",
 		}, {
-			func(x x, c c) (string, error) {
-				p, err := c.ListStages(x, "f", leadgridapi.PageRequest{})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				p, err := c.ListStages(ctx, "f", leadgridapi.PageRequest{})
 				return firstOf(p, leadgridapi.Stage{}).ID, err
 			},
 			objects, "GET", "/api/v1/flows/f/stages", "",
 		}, {
-			func(x x, c c) (string, error) {
-				p, err := c.ListNotes(x, "d", leadgridapi.PageRequest{})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				p, err := c.ListNotes(ctx, "d", leadgridapi.PageRequest{})
 				return firstOf(p, leadgridapi.Note{}).ID, err
 			},
 			objects, "GET", "/api/v1/dossiers/d/notes", "",
 		}, {
-			func(x x, c c) (string, error) {
-				n, err := c.AddNote(x, "d", leadgridapi.NoteInput{Content: "called"})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				n, err := c.AddNote(ctx, "d", leadgridapi.NoteInput{Content: "called"})
 				return n.ID, err
 			},
 			object, "POST", "/api/v1/dossiers/d/notes", `{"content":"called"}`,
 		}, {
-			func(x x, c c) (string, error) {
-				n, err := c.AddNote(x, "d", leadgridapi.NoteInput{Content: "called", IsInternal: new(false)})
+			func(ctx context.Context, c *leadgridapi.Client) (string, error) {
+				n, err := c.AddNote(ctx, "d", leadgridapi.NoteInput{Content: "called", IsInternal: new(false)})
 				return n.ID, err
 			},
 			object, "POST", "/api/v1/dossiers/d/notes", `{"content":"called","is_internal":false}`,
@@ -346,8 +360,10 @@ func TestNew(t *testing.T) {
 			t.Errorf("%q: the error quotes it: %v", base, err)
 		}
 	}
-	if _, err := leadgridapi.New(leadgridapi.DefaultBaseURL, ""); !errors.Is(err, leadgridapi.ErrNoKey) {
-		t.Errorf("no key: got %v", err)
+	for _, key := range []string{"", " \n"} {
+		if _, err := leadgridapi.New(leadgridapi.DefaultBaseURL, key); !errors.Is(err, leadgridapi.ErrNoKey) {
+			t.Errorf("key %q: got %v", key, err)
+		}
 	}
 	if _, err := leadgridapi.New(leadgridapi.DefaultBaseURL+"/", testKey); err != nil {
 		t.Error(err)

@@ -17,12 +17,12 @@ import (
 // fit its field leaves it zero; one that is no object leaves all of them zero.
 // Keys match exactly, unlike in encoding/json.
 func decode(raw []byte, into any, keep *json.RawMessage) error {
-	object := reflect.ValueOf(into).Elem()
-	object.SetZero()
-	fields := fieldsOf(object.Type())
+	target := reflect.ValueOf(into).Elem()
+	target.SetZero()
+	fields := fieldsOf(target.Type())
 	for key, value := range members(raw) {
 		if i, ok := fields[string(key)]; ok {
-			decodeField(string(key), value, object.Field(i))
+			decodeField(string(key), value, target.Field(i))
 		}
 	}
 	*keep = bytes.Clone(raw)
@@ -33,7 +33,7 @@ func decodeField(name string, value []byte, field reflect.Value) {
 	field.SetZero()
 	switch {
 	case field.Kind() == reflect.String && field.Type() != numberType:
-		if strings.HasSuffix(name, "id") { // ids are text to us, but one that comes as a number is still an id
+		if strings.HasSuffix(name, "id") { // text to us, but one that comes as a number is still an id
 			field.SetString(idText(value))
 		} else {
 			field.SetString(string(unquote(value)))

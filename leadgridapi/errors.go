@@ -74,12 +74,12 @@ type Error struct {
 // newError reads a refusal. It does not insist on JSON: what a proxy writes in
 // front of a LeadGrid that is down is still a refusal with a status.
 func newError(r request, seen Observation, body []byte, key string) error {
-	var answer struct {
+	var said struct {
 		Error struct{ Code, Message any }
 	}
-	_ = json.Unmarshal(body, &answer)
-	code, _ := answer.Error.Code.(string)
-	message, _ := answer.Error.Message.(string)
+	_ = json.Unmarshal(body, &said)
+	code, _ := said.Error.Code.(string)
+	message, _ := said.Error.Message.(string)
 	e := &Error{
 		Status:     seen.Status,
 		Code:       redact(code, key),
@@ -126,7 +126,7 @@ func (e *RateLimitError) Unwrap() error { return e.Err }
 
 // A ProtocolError is an answer below 400 that is not what LeadGrid documents: cut
 // short, not JSON, of another shape, too large, or a redirect. Where Status is
-// 2xx, a write was done, although what it made is not known.
+// 2xx, a write was done as far as one can tell, but not what it made.
 type ProtocolError struct {
 	Method, Path string
 	Status       int

@@ -22,8 +22,9 @@ const (
 // however authentic it is. What it wraps says why, without quoting the body.
 var ErrOddEvent = errors.New("leadgrid: odd event")
 
-// maxID bounds an id in a webhook. LeadGrid's are far shorter.
-const maxID = 255
+// maxName bounds an id and a type in a webhook, in bytes. LeadGrid's are far
+// shorter, and a database's index takes no text of any length.
+const maxName = 255
 
 // An Event is the body of a webhook. LeadGrid does not say whether Data holds
 // the whole object, nor that events arrive once or in order: an event is a hint to
@@ -53,8 +54,8 @@ type Event struct {
 // object and nothing else, in UTF-8 without a byte-order mark, no key of an object
 // twice (in whatever case), nested at most 64 deep, without U+0000 or lone
 // surrogates in its strings, with numbers of at most 1000 digits when written
-// out, and with an id that is a text of 1 to 255 bytes. Else the error is
-// [ErrOddEvent]. An unknown type is not odd.
+// out, and with an id that is a text of 1 to 255 bytes. A type may be missing or
+// unknown, but not longer than that. Else the error is [ErrOddEvent].
 func ParseEvent(body []byte) (Event, error) {
 	if err := checkJSON(body); err != nil {
 		return Event{}, fmt.Errorf("%w: %w", ErrOddEvent, err)
@@ -72,8 +73,11 @@ func ParseEvent(body []byte) (Event, error) {
 			e.Data = value
 		}
 	}
-	if e.ID == "" || len(e.ID) > maxID {
-		return Event{}, fmt.Errorf("%w: no id of 1 to %d bytes", ErrOddEvent, maxID)
+	if e.ID == "" || len(e.ID) > maxName {
+		return Event{}, fmt.Errorf("%w: no id of 1 to %d bytes", ErrOddEvent, maxName)
+	}
+	if len(e.Type) > maxName {
+		return Event{}, fmt.Errorf("%w: a type of more than %d bytes", ErrOddEvent, maxName)
 	}
 	e.readData()
 	return e, nil
@@ -112,7 +116,7 @@ func collectIDs(ids map[string]string, prefix string, object []byte) {
 	for key, value := range members(object) {
 		switch {
 		case bytes.HasSuffix(key, []byte("id")):
-			if id := idText(value); len(id) <= maxID {
+			if id := idText(value); len(id) <= maxName {
 				ids[prefix+string(key)] = id
 			}
 		case prefix == "" && value[0] == '{':

@@ -76,6 +76,7 @@ func TestOddEvents(t *testing.T) {
 		{36, "id of 256 bytes", `{"id": "` + strings.Repeat("é", 128) + `"}`, "no id of 1 to 255 bytes"},
 		{36, "id of 10 kB", `{"id": "` + strings.Repeat("x", 10<<10) + `"}`, "no id of 1 to 255 bytes"},
 		{37, "unknown type", `{"id": "evt_1", "type": "invoice.paid"}`, fine},
+		{37, "type of 256 bytes", `{"id": "evt_1", "type": "` + strings.Repeat("x", 256) + `"}`, "a type of more than 255 bytes"},
 		{37, "no type", `{"id": "evt_1"}`, fine},
 
 		{0, "cut short", `{"id": "evt_1", "data": {"id": "d`, "not valid JSON"},

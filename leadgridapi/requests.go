@@ -50,8 +50,8 @@ func del(parts ...string) request { return newRequest(http.MethodDelete, parts..
 
 func (r request) withJSON(body any) request {
 	encoded, err := json.Marshal(body)
-	if err != nil {
-		r.err = fmt.Errorf("%w: %w", ErrInvalidInput, err)
+	if err != nil { // which may quote the value
+		r.err = fmt.Errorf("%w: a value has no JSON", ErrInvalidInput)
 	}
 	r.body, r.contentType = encoded, "application/json"
 	return r

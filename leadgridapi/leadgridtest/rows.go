@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Rows are never changed once stored: an edit stores a changed copy. So a page can be written out after the
-// lock is released, and the replica shares the primary's rows.
+// Rows are never changed once stored: an edit stores a changed copy. So a lagging replica can share the
+// primary's rows and still be behind it.
 
 // instant is a time in microseconds since 1970: a third of a time.Time, and what Postgres keeps too.
 type instant int64

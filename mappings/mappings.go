@@ -60,6 +60,9 @@ func Default() *Mapping {
 	return mapping
 }
 
+// DefaultYAML is the text of the default mapping, for people.
+func DefaultYAML() string { return string(defaultYAML) }
+
 // Table returns the mapping of one kind.
 func (m *Mapping) Table(kind Kind) *Table { return m.tables[kind] }
 

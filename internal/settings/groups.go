@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -18,6 +19,7 @@ type everything struct {
 	API
 	Webhook
 	Mappings
+	Sweep
 	Listen
 	Admin
 	Log
@@ -120,4 +122,61 @@ func addressProblems(name, address string) []string {
 		return []string{fmt.Sprintf("%s: %q is not an address to listen on: write host:port or :port", name, address)}
 	}
 	return nil
+}
+
+// Sweep says how often and how thoroughly scheduled sweeps read LeadGrid again.
+type Sweep struct {
+	Interval Every         `envconfig:"SWEEP_INTERVAL" default:"1h" desc:"time between scheduled sweeps, or off"`
+	Rotation time.Duration `envconfig:"SWEEP_ROTATION" default:"168h" desc:"the time in which scheduled sweeps read the links and notes of every dossier"`
+	Hot      time.Duration `envconfig:"SWEEP_HOT" default:"48h" desc:"for how long after a change every scheduled sweep reads a dossier's links and notes"`
+	Lag      time.Duration `envconfig:"LEADGRID_LAG" default:"30s" desc:"how far what LeadGrid answers may lag behind what it holds"`
+}
+
+// Problems implements [Checker].
+func (s Sweep) Problems() (problems []string) {
+	for _, setting := range []struct {
+		name  string
+		value time.Duration
+	}{{"SWEEP_ROTATION", s.Rotation}, {"SWEEP_HOT", s.Hot}, {"LEADGRID_LAG", s.Lag}} {
+		if setting.value <= 0 {
+			problems = append(problems, setting.name+" must be more than zero")
+		}
+	}
+	if !s.Interval.Off() && s.Rotation < s.Interval.Duration() {
+		problems = append(problems, "SWEEP_ROTATION must not be shorter than SWEEP_INTERVAL")
+	}
+	return problems
+}
+
+// Every is the time between two runs of something that can also be turned off.
+type Every time.Duration
+
+const never Every = -1
+
+// Off says that it never runs.
+func (e Every) Off() bool { return e == never }
+
+// Duration is the time between two runs.
+func (e Every) Duration() time.Duration { return time.Duration(e) }
+
+// String writes it as it is set.
+func (e Every) String() string {
+	if e.Off() {
+		return "off"
+	}
+	return e.Duration().String()
+}
+
+// UnmarshalText reads "off", or a duration of a minute or more.
+func (e *Every) UnmarshalText(text []byte) error {
+	if string(text) == "off" {
+		*e = never
+		return nil
+	}
+	d, err := time.ParseDuration(string(text))
+	if err == nil && d < time.Minute {
+		err = errors.New("less than a minute")
+	}
+	*e = Every(d)
+	return err
 }

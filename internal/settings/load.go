@@ -181,6 +181,8 @@ func (f field) inPlainWords() string {
 	switch f.value.Interface().(type) {
 	case time.Duration:
 		return "is not a duration: write a number and a unit, such as 30s, 5m or 24h"
+	case Every:
+		return "is neither off nor a duration of a minute or more: write a number and a unit, such as 5m or 24h"
 	case bool:
 		return "is neither true nor false"
 	case int, int32, int64, uint, uint32, uint64:

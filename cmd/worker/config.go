@@ -1,0 +1,67 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/migrations"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
+)
+
+// runConfig is all that `worker run` can be told. The other commands need parts of it.
+type runConfig struct {
+	Mirror mirrorConfig
+	Admin  settings.Admin
+}
+
+// mirrorConfig is what it takes to read LeadGrid into the mirror.
+type mirrorConfig struct {
+	settings.Database
+	settings.API
+	settings.Sweep
+	settings.Log
+}
+
+// databaseConfig is what it takes to look at the mirror.
+type databaseConfig struct {
+	settings.Database
+	settings.Log
+}
+
+func newRunConfig() runConfig { return runConfig{Admin: settings.Admin{Addr: ":9091"}} }
+
+func schemas(database settings.Database) migrations.Schemas {
+	return migrations.Schemas{Mirror: database.Schema, Queue: database.QueueSchema}
+}
+
+// engine is what runs the jobs, and the client it reads LeadGrid with. The key is asked for at each request: its file may
+// be exchanged at any time.
+func (c *mirrorConfig) engine(
+	pool *pgxpool.Pool, log *slog.Logger, registry *prometheus.Registry, sweepsOnly bool,
+) (*jobs.Engine, *leadgridapi.Client, error) {
+	api, err := leadgridapi.New(c.BaseURL, "", leadgridapi.WithKeyFunc(c.Key.Value), leadgridapi.WithUserAgent("leadgrid-sync"))
+	if err != nil {
+		return nil, nil, err
+	}
+	config := jobs.Config{
+		Pool:        pool,
+		QueueSchema: c.QueueSchema,
+		API:         api,
+		Log:         log,
+		Registerer:  registry,
+		Lag:         c.Lag,
+		NoSchedule:  c.Interval.Off(),
+		SweepsOnly:  sweepsOnly,
+		Sweep:       sweep.Options{Rotation: c.Rotation, Hot: c.Hot},
+	}
+	if !config.NoSchedule {
+		config.Sweep.Interval = c.Interval.Duration()
+	}
+	engine, err := jobs.New(config)
+	return engine, api, err
+}

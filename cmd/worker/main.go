@@ -1,0 +1,120 @@
+// Command worker mirrors LeadGrid into Postgres: it runs the jobs, migrates the schema, asks for sweeps and says how
+// things stand.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// The exit codes. Scripts rely on them: they never change.
+const (
+	exitFailed      = 1   // the database, LeadGrid or the machine did not do what it should
+	exitUsage       = 2   // a setting, flag or argument is wrong
+	exitRefused     = 3   // LeadGrid refuses the key, or the plan has no API access
+	exitScope       = 4   // the key lacks a scope
+	exitForeign     = 5   // the key reads another organization than the one mirrored
+	exitBreaker     = 6   // too much would have to be marked as deleted
+	exitUnsettled   = 7   // a list kept changing while it was read, or another sweep took this one's place
+	exitInterrupted = 130 // told to stop
+)
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// ran is an error of a command that was understood and begun. All others are about how it was called.
+type ran struct{ error }
+
+func (e ran) Unwrap() error { return e.error }
+
+// run is the whole program. What was asked for goes to out, logs, progress and errors to errs.
+func run(ctx context.Context, args []string, out, errs io.Writer) (code int) {
+	p := &program{out: out, errs: errs}
+	root := p.commands()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errs)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(errs, "worker:", err)
+	if exit, ok := errors.AsType[*exitError](err); ok {
+		return exit.code
+	}
+	_, wrongSettings := errors.AsType[*settings.Error](err)
+	if _, begun := errors.AsType[ran](err); begun && !wrongSettings {
+		return exitFailed
+	}
+	return exitUsage
+}
+
+// program is what the commands share.
+type program struct {
+	out, errs io.Writer
+}
+
+func (p *program) commands() *cobra.Command {
+	// does makes a command of a function, so that its errors can be told from a wrong call.
+	does := func(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+		return func(cmd *cobra.Command, args []string) error {
+			if err := work(cmd.Context(), args); err != nil {
+				return ran{err}
+			}
+			return nil
+		}
+	}
+	root := &cobra.Command{
+		Use:           "worker",
+		Short:         "Mirror LeadGrid into Postgres",
+		Long:          "Mirror LeadGrid into Postgres. Without a command it runs the jobs, like `worker run`.\nSettings come from the environment; docs/operations.md lists them.",
+		Version:       admin.ReadBuild().String(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          does(p.work),
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(
+		&cobra.Command{
+			Use:   "run",
+			Short: "Run the jobs until told to stop",
+			Args:  cobra.NoArgs,
+			RunE:  does(p.work),
+		},
+		p.migrateCommand(does),
+		p.syncCommand(does),
+		p.statusCommand(does),
+		&cobra.Command{
+			Use:   "mappings",
+			Short: "Print which field goes to which column",
+			Args:  cobra.NoArgs,
+			RunE:  does(p.printMapping),
+		},
+	)
+	return root
+}
+
+type doer func(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error

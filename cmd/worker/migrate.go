@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/migrations"
+)
+
+func (p *program) migrateCommand(does doer) *cobra.Command {
+	var readers []string
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Create or upgrade the schema",
+		Long:  "Create or upgrade the schema, River's tables included. Several may run it at once.",
+		Args:  cobra.NoArgs,
+		RunE:  does(func(ctx context.Context, _ []string) error { return p.migrate(ctx, readers) }),
+	}
+	cmd.Flags().StringSliceVar(&readers, "read-role", nil, "let this role read the mirrored tables and views (may be repeated)")
+	return cmd
+}
+
+func (p *program) migrate(ctx context.Context, readers []string) error {
+	var config databaseConfig
+	if err := settings.Load(&config); err != nil {
+		return err
+	}
+	pool, err := config.Open(ctx, "leadgrid-migrate")
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := migrations.Up(ctx, pool.Config().ConnConfig, schemas(config.Database)); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.out, "schema %s is at version %d\n", config.Schema, migrations.Newest())
+	for _, role := range readers {
+		if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return grantReading(ctx, tx, config.Schema, role) }); err != nil {
+			return fmt.Errorf("let %s read: %w", role, err)
+		}
+		fmt.Fprintf(p.out, "%s may read the mirrored tables and views\n", role)
+	}
+	return nil
+}
+
+// grantLock keeps two from granting on one table at once, which Postgres answers with an error. Chosen once, never changed.
+const grantLock = 0x6c656164_6772_6e74 // "leadgrnt"
+
+// grantReading lets a role read what analysts work with: the mirrored tables, the stage history and all views. Events,
+// commands and bookkeeping stay closed.
+func grantReading(ctx context.Context, tx pgx.Tx, schema, role string) error {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(grantLock)); err != nil {
+		return err
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT relname FROM pg_class
+		WHERE relnamespace = quote_ident($1)::regnamespace
+		  AND (relkind IN ('v', 'm') OR relname = ANY ($2) OR relname = 'dossier_stage_history' AND relkind = 'r')
+		ORDER BY relname`, schema, mappings.Kinds)
+	if err != nil {
+		return err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	quoted, reader := pgx.Identifier{schema}.Sanitize(), pgx.Identifier{role}.Sanitize()
+	if _, err := tx.Exec(ctx, `GRANT USAGE ON SCHEMA `+quoted+` TO `+reader); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := tx.Exec(ctx, `GRANT SELECT ON `+quoted+`.`+pgx.Identifier{name}.Sanitize()+` TO `+reader); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,295 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+	"github.com/spf13/cobra"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/migrations"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
+)
+
+type syncOptions struct {
+	wait, acceptDeletions bool
+	resources             []string
+}
+
+func (p *program) syncCommand(does doer) *cobra.Command {
+	var options syncOptions
+	cmd := &cobra.Command{
+		Use:   "sync [--wait] [--accept-deletions] [resource…]",
+		Short: "Ask for a full reconciliation",
+		Long: `Ask for a full reconciliation: everything LeadGrid lists is read, and the mirror is made equal to it. The first is
+the backfill. Resources are flows (with their stages), dossiers, contacts, links and notes; without any, all of them.
+
+With --wait it works on the sweep itself, beside a running worker or without one, shows progress, and ends with
+  0    the mirror is equal
+  1    something failed: the database, say
+  2    a setting or an argument is wrong
+  3    LeadGrid refuses the API key, or the plan has no API access
+  4    the API key lacks a scope; everything else was read
+  5    the API key reads another organization than the one mirrored
+  6    too much is gone from LeadGrid at once: see --accept-deletions
+  7    a list kept changing while it was read
+  130  interrupted; the sweep goes on where it was as soon as a worker runs`,
+		ValidArgs: sweep.ResourceNames,
+		Args:      cobra.OnlyValidArgs,
+		RunE: does(func(ctx context.Context, args []string) error {
+			options.resources = args
+			return p.sync(ctx, options)
+		}),
+	}
+	cmd.Flags().BoolVar(&options.wait, "wait", false, "work on it, show progress and say how it ended")
+	cmd.Flags().BoolVar(&options.acceptDeletions, "accept-deletions", false, "mark rows as deleted however many are gone from LeadGrid")
+	return cmd
+}
+
+// syncing is one `worker sync` under way.
+type syncing struct {
+	*program
+	pool   *pgxpool.Pool
+	engine *jobs.Engine
+	prober *observe.Observer
+}
+
+func (p *program) sync(ctx context.Context, options syncOptions) error {
+	var config mirrorConfig
+	if err := settings.Load(&config); err != nil {
+		return err
+	}
+	pool, err := config.Open(ctx, "leadgrid-sync")
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := migrations.Check(ctx, pool, schemas(config.Database)); err != nil {
+		return err
+	}
+	config.Level = max(config.Level, slog.LevelWarn) // the progress says the rest
+	engine, api, err := config.engine(pool, config.Logger(p.errs), prometheus.NewRegistry(), true)
+	if err != nil {
+		return err
+	}
+	s := &syncing{
+		program: p, pool: pool, engine: engine,
+		prober: observe.New(api, engine.Mirror, engine.Gate).WithLimiter(engine.Budget.Share(budget.Sweeps)),
+	}
+	if !options.wait {
+		return s.ask(ctx, options)
+	}
+	// Not ctx: it would stop the jobs by itself, and they get time to end below.
+	if err := engine.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	err = s.wait(ctx, options)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	return errors.Join(err, engine.Stop(drain))
+}
+
+// ask leaves the work to a running worker.
+func (s *syncing) ask(ctx context.Context, options syncOptions) error {
+	if err := s.engine.Gate.ProbeNow(ctx); err != nil {
+		return err
+	}
+	id, err := s.request(ctx, options)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "sweep %d is asked for: a running worker does it, and `worker status` shows how far it is\n", id)
+	return nil
+}
+
+func (s *syncing) request(ctx context.Context, options syncOptions) (id int64, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		id, err = jobs.RequestSweep(ctx, tx, s.engine.River, sweep.Full, options.resources, options.acceptDeletions)
+		return err
+	})
+	return id, err
+}
+
+// wait asks for a sweep and returns nil once it is done.
+func (s *syncing) wait(ctx context.Context, options syncOptions) error {
+	if err := s.probe(ctx); err != nil {
+		return err
+	}
+	id, err := s.request(ctx, options)
+	if err != nil {
+		return err
+	}
+	progress := newProgress(s.errs)
+	defer progress.end()
+	ended, err := s.watch(ctx, id, progress)
+	progress.end()
+	if ctx.Err() != nil {
+		return &exitError{exitInterrupted, fmt.Errorf("no longer waiting for sweep %d: it goes on where it was as soon as a worker runs", id)}
+	}
+	if err != nil {
+		return err
+	}
+	return s.verdict(ended)
+}
+
+const (
+	watchEvery = 200 * time.Millisecond
+	// mostProbes bounds how often a pause is probed while waiting: one that comes back each time is somebody else's.
+	mostProbes = 3
+	// mostFailures bounds how often in a row the database may not answer: some half a minute in all.
+	mostFailures = 150
+)
+
+// watch returns the sweep once it has ended.
+func (s *syncing) watch(ctx context.Context, id int64, progress progress) (*sweep.Sweep, error) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	probes, failures := 0, 0
+	for {
+		one, err := s.look(ctx, id, progress)
+		var paused *access.PausedError
+		switch {
+		case errors.As(err, &paused):
+			if probes++; probes > mostProbes {
+				return nil, refusal(paused.Reason, paused.Message+" (this process's key is accepted: does a running worker have another?)")
+			}
+			if err := s.probe(ctx); err != nil {
+				return nil, err
+			}
+		case err != nil:
+			if failures++; failures > mostFailures || ctx.Err() != nil {
+				return nil, err
+			}
+		case one.Ended():
+			return one, nil
+		default:
+			failures = 0
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// look shows how far the sweep is. Its error is an *access.PausedError while everything is paused.
+func (s *syncing) look(ctx context.Context, id int64, progress progress) (*sweep.Sweep, error) {
+	one, err := sweep.Load(ctx, s.pool, id)
+	if err != nil || one.Ended() {
+		return one, err
+	}
+	progress.show(one)
+	pauses, err := access.Pauses(ctx, s.pool)
+	if err != nil {
+		return nil, err
+	}
+	for _, pause := range pauses {
+		if pause.Scope == access.Everything {
+			return nil, &pause
+		}
+	}
+	shared, err := s.engine.Budget.Status(ctx)
+	if err == nil && !shared.BlockedUntil.IsZero() {
+		progress.note(fmt.Sprintf("LeadGrid wants no request before %s: %s", shared.BlockedUntil.UTC().Format("15:04:05Z"), shared.BlockedWhy))
+	}
+	return one, err
+}
+
+// probe asks LeadGrid at once, whatever is paused: somebody may just have changed the key. It returns an error only if the
+// answer is that this key may not read this organization; all else is for the sweep to meet.
+func (s *syncing) probe(ctx context.Context) error {
+	if err := s.engine.Gate.ProbeNow(ctx); err != nil {
+		return err
+	}
+	err := s.prober.Prove(ctx)
+	if err == nil { // also if there was nothing to prove
+		_, err = s.prober.ListFlows(ctx, leadgridapi.FlowFilter{}, leadgridapi.PageRequest{Page: 1, PerPage: 1})
+	}
+	switch {
+	case errors.Is(err, leadgridapi.ErrUnauthorized), errors.Is(err, leadgridapi.ErrPlanRequired), errors.Is(err, mirror.ErrOtherOrganization):
+		return s.refused(ctx, err)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return s.wake(ctx)
+}
+
+// refused says why everything is paused.
+func (s *syncing) refused(ctx context.Context, cause error) error {
+	pauses, err := access.Pauses(ctx, s.pool)
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	for _, pause := range pauses {
+		if pause.Scope == access.Everything {
+			return refusal(pause.Reason, pause.Message)
+		}
+	}
+	return cause // opened again meanwhile
+}
+
+func refusal(reason, message string) error {
+	code := exitRefused
+	switch reason {
+	case access.OtherOrganization:
+		code = exitForeign
+	case access.Forbidden:
+		code = exitScope
+	}
+	return &exitError{code, errors.New(message)}
+}
+
+// wake has sweeps that sleep over a refusal go on at once: ours would wait for them.
+func (s *syncing) wake(ctx context.Context) error {
+	asleep, err := s.engine.River.JobList(ctx, river.NewJobListParams().Kinds(sweep.Args{}.Kind()).
+		States(rivertype.JobStateScheduled, rivertype.JobStateRetryable).First(100))
+	if err != nil {
+		return fmt.Errorf("look for sleeping sweeps: %w", err)
+	}
+	for _, job := range asleep.Jobs {
+		if _, err := s.engine.River.JobRetry(ctx, job.ID); err != nil && !errors.Is(err, river.ErrNotFound) {
+			return fmt.Errorf("wake a sleeping sweep: %w", err)
+		}
+	}
+	return nil
+}
+
+// verdict says how the sweep ended.
+func (s *syncing) verdict(one *sweep.Sweep) error {
+	if one.State == sweep.Done {
+		took := time.Duration(0)
+		if one.StartedAt != nil && one.FinishedAt != nil {
+			took = one.FinishedAt.Sub(*one.StartedAt).Round(100 * time.Millisecond)
+		}
+		fmt.Fprintf(s.out, "the mirror is equal: sweep %d took %v and %s requests, changed %s rows and marked %s as deleted\n",
+			one.ID, took, number(one.Requests), number(one.RowsChanged), number(one.RowsDeleted))
+		return nil
+	}
+	message := fmt.Sprintf("sweep %d ended as %s", one.ID, one.State)
+	if one.Message != nil {
+		message = *one.Message
+	}
+	code := exitBreaker
+	switch {
+	case one.State != sweep.Stopped, len(one.Progress.Refused) == 0 && len(one.Progress.Unclean) > 0:
+		code = exitUnsettled
+	case len(one.Progress.Refused) > 0:
+		code = exitScope
+	}
+	return &exitError{code, errors.New(message)}
+}

@@ -2,6 +2,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,8 @@ type Config struct {
 	Log         *slog.Logger        // nil for none
 	Registerer  prometheus.Registerer
 	Lag         time.Duration // how far LeadGrid's replicas may be behind, 0 for the default
+	Pause       time.Duration // before a failed read is sent again, 0 for the default
+	RetryPause  time.Duration // before a failed job is tried again, 0 for a second; doubled with every attempt
 	ProbeEvery  time.Duration // between probes of a refused key, 0 for the default
 	Sweep       sweep.Options
 	NoSchedule  bool // leaves scheduled sweeps out
@@ -87,7 +90,7 @@ func New(config Config) (*Engine, error) {
 		pool:   config.Pool,
 		log:    config.Log,
 	}
-	observer := observe.New(config.API, e.Mirror, e.Gate)
+	observer := observe.New(config.API, e.Mirror, e.Gate, config.Pause)
 	eventObserver := observer.WithLimiter(e.Budget.Share(budget.Events))
 	sweepObserver := observer.WithLimiter(patient{e.Budget.Share(budget.Sweeps)})
 	processor := events.NewProcessor(eventObserver, Fatal)
@@ -123,7 +126,7 @@ func New(config Config) (*Engine, error) {
 		RescueStuckJobsAfter: jobTimeout + 15*time.Second,
 		SoftStopTimeout:      10 * time.Second,
 		MaxAttempts:          maxAttempts,
-		RetryPolicy:          retryPolicy{},
+		RetryPolicy:          retryPolicy{cmp.Or(config.RetryPause, time.Second)},
 		FetchCooldown:        5 * time.Millisecond,
 		Logger:               slog.New(atLeast{slog.LevelWarn, config.Log.Handler()}),
 	})
@@ -192,10 +195,10 @@ func (p patient) Acquire(ctx context.Context) error {
 }
 
 // retryPolicy doubles the pause with every attempt, up to longestRetry.
-type retryPolicy struct{}
+type retryPolicy struct{ first time.Duration }
 
-func (retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
-	pause := min(time.Second<<min(len(job.Errors), 10), longestRetry)
+func (p retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
+	pause := min(p.first<<min(len(job.Errors), 10), longestRetry)
 	return time.Now().Add(pause + rand.N(pause/4))
 }
 

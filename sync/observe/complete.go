@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
@@ -108,7 +107,7 @@ func (o *Observer) readAll(ctx context.Context, l list) (read mirror.Complete, s
 		fresh := 0
 		for i, object := range objects {
 			objects[i] = l.adopt(object)
-			if key := string(objects[i]); !seen[key] {
+			if key := identity(objects[i]); !seen[key] {
 				seen[key] = true
 				fresh++
 			}
@@ -171,16 +170,7 @@ func idsOf(read mirror.Complete) []string {
 	seen := make(map[string]bool)
 	for _, page := range read.Pages {
 		for _, object := range page.Objects {
-			var key struct {
-				ID      json.RawMessage `json:"id"`
-				Contact json.RawMessage `json:"contact_id"`
-			}
-			_ = json.Unmarshal(object, &key) // an object without ids is its own
-			id := string(key.ID) + "\x1f" + string(key.Contact)
-			if strings.Trim(id, "\x1f") == "" {
-				id = string(object)
-			}
-			if !seen[id] {
+			if id := identity(object); !seen[id] {
 				seen[id] = true
 				ids = append(ids, id)
 			}
@@ -188,6 +178,18 @@ func idsOf(read mirror.Complete) []string {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// identity is what makes an object of a parent's list the same when it is shown again, whatever else of it changes.
+func identity(object json.RawMessage) string {
+	var key struct {
+		ID      json.RawMessage `json:"id"`
+		Contact json.RawMessage `json:"contact_id"`
+	}
+	if err := json.Unmarshal(object, &key); err != nil || key.ID == nil && key.Contact == nil {
+		return string(object)
+	}
+	return string(key.ID) + "\x1f" + string(key.Contact)
 }
 
 // parentNotFound notes a 404 for the parent itself.

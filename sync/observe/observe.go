@@ -3,11 +3,14 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
@@ -21,16 +24,23 @@ type Observer struct {
 	api    *leadgridapi.Client
 	mirror *mirror.Mirror
 	gate   *access.Gate
+	pause  time.Duration
 }
 
-// New returns an Observer. The client's limiter decides when requests may be sent.
-func New(api *leadgridapi.Client, m *mirror.Mirror, gate *access.Gate) *Observer {
-	return &Observer{api: api, mirror: m, gate: gate}
+// DefaultPause is how long a read that failed on the way waits before it is sent again; longer with every try.
+const DefaultPause = 250 * time.Millisecond
+
+// New returns an Observer. The client's limiter decides when requests may be sent. Pause is the wait before a read that
+// failed on the way is sent again, 0 for the default.
+func New(api *leadgridapi.Client, m *mirror.Mirror, gate *access.Gate, pause time.Duration) *Observer {
+	return &Observer{api: api, mirror: m, gate: gate, pause: cmp.Or(pause, DefaultPause)}
 }
 
 // WithLimiter returns an Observer that asks another limiter.
 func (o *Observer) WithLimiter(limiter leadgridapi.Limiter) *Observer {
-	return &Observer{api: o.api.WithLimiter(limiter), mirror: o.mirror, gate: o.gate}
+	limited := *o
+	limited.api = o.api.WithLimiter(limiter)
+	return &limited
 }
 
 // Mirror is where observations go.
@@ -57,25 +67,59 @@ func (r *Result) Add(other Result) {
 // Step is committed together with what an observation applies.
 type Step func(tx pgx.Tx, applied mirror.Applied) error
 
-// ask sends one request, with its place in the order taken before.
+// mostTries is how often a read that failed on the way is sent before its error is returned. Reads are retried here and
+// nowhere else; each try takes its own place in the order.
+const mostTries = 4
+
+// ask sends one read.
 func ask[T any](ctx context.Context, o *Observer, scope string, send func() (T, error)) (answer T, at mirror.Observation, err error) {
-	if err := o.gate.Check(ctx, scope); err != nil {
-		return answer, at, err
+	answer, err = backoff.Retry(ctx, func() (T, error) {
+		answer, err := askOnce(ctx, o, scope, &at, send)
+		if err != nil && !transient(err) {
+			return answer, backoff.Permanent(err)
+		}
+		return answer, err
+	}, backoff.WithBackOff(o.pauses()), backoff.WithMaxTries(mostTries))
+	return answer, at, err
+}
+
+func (o *Observer) pauses() backoff.BackOff {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval = o.pause
+	return pauses
+}
+
+// transient reports a failure that the next try may not meet: LeadGrid's own trouble, or the network's.
+func transient(err error) bool {
+	if errors.Is(err, leadgridapi.ErrRedirect) {
+		return false
 	}
-	if at, err = o.mirror.Begin(ctx); err != nil {
-		return answer, at, err
+	if refusal, ok := errors.AsType[*leadgridapi.Error](err); ok {
+		return refusal.Status >= 500
+	}
+	_, lost := errors.AsType[*leadgridapi.TransportError](err)
+	_, garbled := errors.AsType[*leadgridapi.ProtocolError](err)
+	return lost || garbled
+}
+
+func askOnce[T any](ctx context.Context, o *Observer, scope string, at *mirror.Observation, send func() (T, error)) (answer T, err error) {
+	if err := o.gate.Check(ctx, scope); err != nil {
+		return answer, err
+	}
+	if *at, err = o.mirror.Begin(ctx); err != nil {
+		return answer, err
 	}
 	answer, err = send()
 	if err == nil || errors.Is(err, leadgridapi.ErrNotFound) {
 		if err := o.gate.Answered(ctx, scope); err != nil {
-			return answer, at, err
+			return answer, err
 		}
-		return answer, at, err
+		return answer, err
 	}
 	if _, gateErr := o.gate.Refused(ctx, err, scope); gateErr != nil {
-		return answer, at, errors.Join(err, gateErr)
+		return answer, errors.Join(err, gateErr)
 	}
-	return answer, at, err
+	return answer, err
 }
 
 // Dossier reads one dossier.

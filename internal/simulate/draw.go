@@ -1,0 +1,83 @@
+package simulate
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
+)
+
+func oneOf[T any](rng *rand.Rand, values ...T) T { return values[rng.IntN(len(values))] }
+
+func chance(rng *rand.Rand, p float64) bool { return rng.Float64() < p }
+
+// drawHabits draws every switch of the stand-in that a mirror can live with. Left out are those that end a run by design
+// (redirects, plan and scope refusals) and waits that would take minutes.
+func drawHabits(rng *rand.Rand) leadgridtest.Habits {
+	h := leadgridtest.Habits{
+		IDs:            oneOf(rng, "uuid", "short", "awkward"),
+		HideArchived:   chance(rng, 0.5),
+		Order:          oneOf(rng, "oldest", "newest", "updated", "updated-oldest", "random", "unstable"),
+		PastEnd:        oneOf(rng, "empty", "not-found", "repeat"),
+		PerPage:        oneOf(rng, "clamped", "clamped", "fixed"),
+		SubLists:       oneOf(rng, "paged", "whole", "repeated", "stuck"),
+		MetaTotal:      oneOf(rng, "exact", "exact", "drifting", "missing", "none"),
+		OmitNulls:      chance(rng, 0.3),
+		RetryAfter:     oneOf(rng, "seconds", "date"),
+		RateHeaders:    oneOf(rng, "exact", "absent", "wrong", "rubbish"),
+		WebhookData:    oneOf(rng, "whole", "ids", "nested"),
+		AnonymousNotes: chance(rng, 0.2),
+		Redelivery:     oneOf(rng, "signed-anew", "new-id", "verbatim", "never"),
+		UnknownEvents:  chance(rng, 0.3),
+		UnknownFields:  chance(rng, 0.3),
+		Timestamps:     oneOf(rng, "millis", "seconds", "micros", "nanos", "offset", "postgres", "mixed"),
+	}
+	if chance(rng, 0.3) {
+		h.MaxPerPage = oneOf(rng, 10, 25, 50)
+	}
+	if chance(rng, 0.4) {
+		for _, key := range leadgridtest.ThinRows {
+			if chance(rng, 0.6) {
+				h.ListOmits = append(h.ListOmits, key)
+			}
+		}
+	}
+	for _, key := range []string{"dossiers.organization_id", "dossiers.flow_id", "dossiers.updated_at", "dossiers.city"} {
+		if chance(rng, 0.3) {
+			h.Omits = append(h.Omits, key)
+		}
+	}
+	for _, change := range []string{"field", "stage", "restore", "cv", "archive", "link", "note"} {
+		if chance(rng, 0.5) {
+			h.UpdatedOn = append(h.UpdatedOn, change)
+		}
+	}
+	if chance(rng, 0.4) {
+		h.ReplicaLag, h.ReplicaShare = lag-10*time.Millisecond, rng.Float64()
+	}
+	return h
+}
+
+func drawFaults(rng *rand.Rand) leadgridtest.Faults {
+	p := func(most float64) float64 {
+		if chance(rng, 0.5) {
+			return 0
+		}
+		return rng.Float64() * most
+	}
+	return leadgridtest.Faults{
+		ErrorBefore: p(0.03), BadGateway: p(0.02), ResetBefore: p(0.02), ResetAfter: p(0.02), Truncated: p(0.03),
+		HangBefore: p(0.01), Slow: p(0.05), HangFor: 50 * time.Millisecond, SlowFor: 30 * time.Millisecond,
+		WebhookDropped: p(0.5), WebhookDoubled: p(0.5), WebhookReordered: p(0.5), WebhookDelayed: p(0.5),
+		WebhookDelay: 200 * time.Millisecond,
+	}
+}
+
+// drawLimits draws a rate limit that is met now and then, with windows short enough to sit out.
+func drawLimits(rng *rand.Rand) leadgridtest.Limits {
+	limits := leadgridtest.Limits{WebhookBackoff: 20 * time.Millisecond, WebhookConcurrency: oneOf(rng, 1, 8)}
+	if chance(rng, 0.3) {
+		limits.Window, limits.Requests = time.Second, 150+rng.IntN(400)
+	}
+	return limits
+}

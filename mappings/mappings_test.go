@@ -85,3 +85,11 @@ func TestIDRefusesWhatCannotIdentify(t *testing.T) {
 		}
 	}
 }
+
+func TestConvertLeavesTheValueAlone(t *testing.T) {
+	value := json.RawMessage(`["candidate", "client"]`)
+	TextArray.Convert(value)
+	if got := string(value); got != `["candidate", "client"]` {
+		t.Errorf("the value is now %s", got)
+	}
+}

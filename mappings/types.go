@@ -81,11 +81,11 @@ func clean(s string) string {
 
 // arrayOf writes Postgres's array literal; a lone string is an array of one.
 func arrayOf(value json.RawMessage) *string {
-	elements := []json.RawMessage{value}
-	if value[0] == '[' {
-		if err := json.Unmarshal(value, &elements); err != nil {
-			return nil
-		}
+	var elements []json.RawMessage
+	if value[0] != '[' {
+		elements = []json.RawMessage{value}
+	} else if err := json.Unmarshal(value, &elements); err != nil {
+		return nil
 	}
 	var b strings.Builder
 	b.WriteByte('{')

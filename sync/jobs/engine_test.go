@@ -115,3 +115,16 @@ func TestPromise6_EqualAfterASync(t *testing.T) {
 	}
 	w.wantEqual(t, oracle.Options{})
 }
+
+func TestPromise6_ThinListsClearNothing(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{Settings: leadgridtest.Settings{
+		Habits: leadgridtest.Habits{ListOmits: leadgridtest.ThinRows},
+	}}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 30, Contacts: 40, Links: 30, Notes: 20})
+	for range 2 {
+		if s := w.sync(t); s.State != sweep.Done {
+			t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
+		}
+		w.wantEqual(t, oracle.Options{})
+	}
+}

@@ -83,6 +83,9 @@ func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (a
 		return err
 	})
 	queueRead(batch, LedgerKind(read.Kind), read.Parent, read.First)
+	// LeadGrid answered for the parent, so the parent lives.
+	batch.Queue(`DELETE FROM sync_doubts WHERE kind = $1 AND parent = '' AND id = $2 AND reason <> 'older' AND observation < $3`,
+		parentOf[read.Kind].kind, read.Parent, read.First.Number)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return Applied{}, fmt.Errorf("judge what %s of %s left out: %w", read.Kind, read.Parent, err)
 	}

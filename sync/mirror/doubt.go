@@ -60,11 +60,18 @@ func (m *Mirror) Doubts(ctx context.Context, kind mappings.Kind, limit int) ([]D
 	if of, ok := parentOf[kind]; ok {
 		parent = `coalesce(t.` + quote(of.column) + `, d.parent)`
 	}
+	// A row that went with its parent is in doubt no more.
+	_, err := m.pool.Exec(ctx, `
+		DELETE FROM sync_doubts d
+		WHERE d.kind = $1 AND NOT EXISTS (SELECT FROM `+t.name+` t WHERE `+join+` AND t._deleted_at IS NULL)`, kind)
+	if err != nil {
+		return nil, fmt.Errorf("forget settled doubts: %w", err)
+	}
 	rows, err := m.pool.Query(ctx, `
 		SELECT d.kind, d.id, `+parent+`, d.reason = 'gone', d.reason <> 'older',
-		       CASE d.reason WHEN 'older' THEN d.since + 2 * $2::interval ELSE coalesce(t._changed_at, d.since) + $2::interval END AS ask_at,
+		       CASE d.reason WHEN 'older' THEN d.since + 2 * $2::interval ELSE t._changed_at + $2::interval END AS ask_at,
 		       d.observation
-		FROM sync_doubts d LEFT JOIN `+t.name+` t ON `+join+`
+		FROM sync_doubts d JOIN `+t.name+` t ON `+join+`
 		WHERE d.kind = $1
 		ORDER BY ask_at, d.id LIMIT $3`, kind, m.lag, limit)
 	if err != nil {

@@ -104,11 +104,10 @@ func (t *table) loadKnown(ctx context.Context, tx pgx.Tx, rows []*row) error {
 		if original != nil {
 			known = original
 		}
-		row := existing[n-1]
-		if err := json.Unmarshal(known, &row.known); err != nil {
-			row.known = nil // a row whose object was dropped is told anew
+		if known == nil {
+			return nil // the object is not kept: the row is told anew
 		}
-		return nil
+		return json.Unmarshal(known, &existing[n-1].known)
 	})
 	if err != nil {
 		return fmt.Errorf("read known rows: %w", err)

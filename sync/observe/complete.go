@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
@@ -64,6 +66,10 @@ func (o *Observer) Stages(ctx context.Context, flowID string, steps ...Step) (Re
 // complete reads a parent's list until a read is sure to have seen all of it: one page, or as many objects as LeadGrid
 // counts, or two reads that agree.
 func (o *Observer) complete(ctx context.Context, l list, steps []Step) (Result, error) {
+	return again(func(bracketed bool) (Result, error) { return o.completeOnce(ctx, l, bracketed, steps) })
+}
+
+func (o *Observer) completeOnce(ctx context.Context, l list, bracketed bool, steps []Step) (Result, error) {
 	var previous []string
 	requests := 0
 	for range mostReads {
@@ -77,7 +83,7 @@ func (o *Observer) complete(ctx context.Context, l list, steps []Step) (Result, 
 		}
 		ids := idsOf(read)
 		if counted || slices.Equal(ids, previous) {
-			applied, err := o.applyComplete(ctx, read, steps)
+			applied, err := o.applyComplete(ctx, read, bracketed, steps)
 			return Result{Applied: applied, Requests: requests}, err
 		}
 		previous = ids
@@ -192,11 +198,17 @@ func identity(object json.RawMessage) string {
 	return string(key.ID) + "\x1f" + string(key.Contact)
 }
 
-// parentNotFound notes a 404 for the parent itself.
+// parentNotFound notes a 404 for the parent itself. Its list has been read as well: there is none.
 func (o *Observer) parentNotFound(ctx context.Context, l list, at mirror.Observation) (Result, error) {
 	kind := mappings.Dossiers
 	if l.kind == mappings.Stages {
 		kind = mappings.Flows
+	}
+	err := o.mirror.InTx(ctx, func(tx pgx.Tx) error {
+		return o.mirror.NoteRead(ctx, tx, mirror.LedgerKind(l.kind), l.parent, at)
+	})
+	if err != nil {
+		return Result{}, err
 	}
 	return o.notFound(ctx, kind, l.parent, at)
 }

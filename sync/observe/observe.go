@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -95,7 +96,8 @@ func transient(err error) bool {
 		return false
 	}
 	if refusal, ok := errors.AsType[*leadgridapi.Error](err); ok {
-		return refusal.Status >= 500
+		// An answer without LeadGrid's own code came from something in between, or lost its body on the way.
+		return refusal.Status >= 500 || refusal.Code == "" && refusal.Status == http.StatusNotFound
 	}
 	_, lost := errors.AsType[*leadgridapi.TransportError](err)
 	_, garbled := errors.AsType[*leadgridapi.ProtocolError](err)
@@ -124,33 +126,50 @@ func askOnce[T any](ctx context.Context, o *Observer, scope string, at *mirror.O
 
 // Dossier reads one dossier.
 func (o *Observer) Dossier(ctx context.Context, id string, steps ...Step) (Result, error) {
-	dossier, at, err := ask(ctx, o, "dossiers:read", func() (leadgridapi.Dossier, error) { return o.api.Dossier(ctx, id) })
-	return o.one(ctx, mappings.Dossiers, mirror.GetDossier, id, dossier.Raw, at, err, steps)
+	return o.one(ctx, mappings.Dossiers, mirror.GetDossier, id, steps, func() (json.RawMessage, mirror.Observation, error) {
+		dossier, at, err := ask(ctx, o, "dossiers:read", func() (leadgridapi.Dossier, error) { return o.api.Dossier(ctx, id) })
+		return dossier.Raw, at, err
+	})
 }
 
 // Contact reads one contact.
 func (o *Observer) Contact(ctx context.Context, id string, steps ...Step) (Result, error) {
-	contact, at, err := ask(ctx, o, "contacts:read", func() (leadgridapi.Contact, error) { return o.api.Contact(ctx, id) })
-	return o.one(ctx, mappings.Contacts, mirror.GetContact, id, contact.Raw, at, err, steps)
+	return o.one(ctx, mappings.Contacts, mirror.GetContact, id, steps, func() (json.RawMessage, mirror.Observation, error) {
+		contact, at, err := ask(ctx, o, "contacts:read", func() (leadgridapi.Contact, error) { return o.api.Contact(ctx, id) })
+		return contact.Raw, at, err
+	})
 }
 
 func (o *Observer) one(
-	ctx context.Context, kind mappings.Kind, endpoint mirror.Endpoint, id string, raw json.RawMessage, at mirror.Observation,
-	err error, steps []Step,
+	ctx context.Context, kind mappings.Kind, endpoint mirror.Endpoint, id string, steps []Step,
+	get func() (json.RawMessage, mirror.Observation, error),
 ) (Result, error) {
-	if errors.Is(err, leadgridapi.ErrNotFound) {
-		return o.notFound(ctx, kind, id, at)
+	return again(func(bracketed bool) (Result, error) {
+		raw, at, err := get()
+		if errors.Is(err, leadgridapi.ErrNotFound) {
+			return o.notFound(ctx, kind, id, at)
+		}
+		if err != nil {
+			return Result{}, err
+		}
+		if err := sameID(raw, id); err != nil {
+			return Result{}, fmt.Errorf("%s %s: %w", endpoint, id, err)
+		}
+		applied, err := o.Apply(ctx, mirror.Read{
+			Observation: at, Kind: kind, Endpoint: endpoint, Objects: []json.RawMessage{raw}, Whole: true,
+		}, bracketed, steps...)
+		return Result{Applied: applied, Requests: 1}, err
+	})
+}
+
+// again reads once more what nothing shows to be about the mirrored organization: the organization has been proved in
+// between, and will be again afterwards.
+func again(read func(bracketed bool) (Result, error)) (Result, error) {
+	result, err := read(false)
+	if errors.Is(err, mirror.ErrUnproven) {
+		return read(true)
 	}
-	if err != nil {
-		return Result{}, err
-	}
-	if err := sameID(raw, id); err != nil {
-		return Result{}, fmt.Errorf("%s %s: %w", endpoint, id, err)
-	}
-	applied, err := o.Apply(ctx, mirror.Read{
-		Observation: at, Kind: kind, Endpoint: endpoint, Objects: []json.RawMessage{raw}, Whole: true,
-	}, steps...)
-	return Result{Applied: applied, Requests: 1}, err
+	return result, err
 }
 
 // sameID refuses an answer about another object than was asked for: a cache's or proxy's mistake, and an object that
@@ -175,10 +194,13 @@ func (o *Observer) notFound(ctx context.Context, kind mappings.Kind, id string, 
 	return result, err
 }
 
-// Apply hands a read to the mirror together with the steps it completes. Where nothing in the read shows that it came
-// from the mirrored organization, that is proved first.
-func (o *Observer) Apply(ctx context.Context, read mirror.Read, steps ...Step) (applied mirror.Applied, err error) {
-	return o.proven(ctx, func(proven bool) (applied mirror.Applied, err error) {
+// Apply hands a read to the mirror together with the steps it completes.
+//
+// Where nothing in the read shows that it came from the mirrored organization, that is proved, and mirror.ErrUnproven
+// returned: the caller reads again and says so by bracketed. If still nothing shows it, a second proof behind the read
+// stands for it.
+func (o *Observer) Apply(ctx context.Context, read mirror.Read, bracketed bool, steps ...Step) (mirror.Applied, error) {
+	return o.proven(ctx, bracketed, func(proven bool) (applied mirror.Applied, err error) {
 		read.Proven = proven
 		err = o.mirror.InTx(ctx, func(tx pgx.Tx) error {
 			if applied, err = o.mirror.Apply(ctx, tx, read); err != nil {
@@ -190,8 +212,8 @@ func (o *Observer) Apply(ctx context.Context, read mirror.Read, steps ...Step) (
 	})
 }
 
-func (o *Observer) applyComplete(ctx context.Context, read mirror.Complete, steps []Step) (mirror.Applied, error) {
-	return o.proven(ctx, func(proven bool) (applied mirror.Applied, err error) {
+func (o *Observer) applyComplete(ctx context.Context, read mirror.Complete, bracketed bool, steps []Step) (mirror.Applied, error) {
+	return o.proven(ctx, bracketed, func(proven bool) (applied mirror.Applied, err error) {
 		for i := range read.Pages {
 			read.Pages[i].Proven = proven
 		}
@@ -214,11 +236,14 @@ func runSteps(tx pgx.Tx, applied mirror.Applied, steps []Step) error {
 	return nil
 }
 
-func (o *Observer) proven(ctx context.Context, apply func(proven bool) (mirror.Applied, error)) (mirror.Applied, error) {
+func (o *Observer) proven(ctx context.Context, bracketed bool, apply func(proven bool) (mirror.Applied, error)) (mirror.Applied, error) {
 	applied, err := apply(false)
 	if errors.Is(err, mirror.ErrUnproven) {
 		if err := o.Prove(ctx); err != nil {
 			return mirror.Applied{}, err
+		}
+		if !bracketed {
+			return mirror.Applied{}, mirror.ErrUnproven
 		}
 		applied, err = apply(true)
 	}

@@ -107,19 +107,21 @@ func (w *Sweeper) contacts(pool string) listing {
 	return l
 }
 
-// clearPool takes the pool from contacts that neither filtered list shows any more.
+// clearPool takes the pool from contacts that the list shows but neither filtered list does any more.
 func (w *Sweeper) clearPool(ctx context.Context, s *Sweep) (bool, error) {
 	if slices.Contains(s.Progress.Unclean, mappings.Contacts) {
 		return true, nil
 	}
 	rows, err := w.pool.Query(ctx, `
-		SELECT c.id FROM contacts c
-		WHERE c._raw->>'pool' IS NOT NULL AND c._deleted_at IS NULL AND c._observed < $2
-		  AND NOT EXISTS (
-			SELECT FROM (SELECT unnest(keys) AS key FROM sync_pages
-			             WHERE sweep = $1 AND kind = 'contacts' AND filter LIKE 'pool=%') seen
-			WHERE seen.key = hashtextextended(c.id, 0))
-		LIMIT 1000`, s.ID, s.Progress.Starts[mappings.Contacts].Number)
+		WITH seen AS MATERIALIZED (
+			SELECT key, bool_or(p.filter IS NOT NULL) AS pooled
+			FROM sync_pages p CROSS JOIN LATERAL unnest(p.keys) AS k (key)
+			WHERE p.sweep = $1 AND p.kind = 'contacts'
+			GROUP BY key
+		)
+		SELECT c.id FROM contacts c JOIN seen ON seen.key = hashtextextended(c.id, 0) AND NOT seen.pooled
+		WHERE c._raw->>'pool' IS NOT NULL AND c._deleted_at IS NULL
+		LIMIT 1000`, s.ID)
 	if err != nil {
 		return false, fmt.Errorf("look for contacts in no pool: %w", err)
 	}
@@ -143,8 +145,8 @@ func (w *Sweeper) clearPool(ctx context.Context, s *Sweep) (bool, error) {
 		return false, err
 	}
 	_, err = w.observer.Apply(ctx, mirror.Read{
-		Observation: at, Kind: mappings.Contacts, Endpoint: mirror.ListContactsByPool, Objects: objects,
-	}, w.saving(ctx, s))
+		Observation: at, Kind: mappings.Contacts, Endpoint: mirror.ListContactsByPool, Objects: objects, Proven: true,
+	}, false, w.saving(ctx, s))
 	return len(ids) < 1000, err
 }
 

@@ -49,6 +49,8 @@ type walk struct {
 	Loose bool   `json:"loose,omitempty"` // two pages of the pass shared no row
 	Total *int   `json:"total,omitempty"` // as LeadGrid counted last
 	Quiet int    `json:"quiet,omitempty"` // passes in a row that saw nothing new
+
+	bracketed bool // the organization was proved just before the next page is read
 }
 
 // next is the window to read.
@@ -90,7 +92,7 @@ func (w *Sweeper) step(ctx context.Context, s *Sweep, l listing) (over bool, err
 	_, err = w.observer.Apply(ctx, mirror.Read{
 		Observation: at, Kind: l.kind, Endpoint: l.endpoint, Objects: answer.objects, Whole: !thin,
 		Sweep: s.ID, Pass: k.Pass, Filter: l.filter,
-	}, func(tx pgx.Tx, applied mirror.Applied) error {
+	}, k.bracketed, func(tx pgx.Tx, applied mirror.Applied) error {
 		news := true
 		if k.doubts(answer) {
 			if news, err = w.news(ctx, tx, s.ID, l, k.Pass, at.Number, applied.Keys); err != nil {
@@ -104,7 +106,11 @@ func (w *Sweeper) step(ctx context.Context, s *Sweep, l listing) (over bool, err
 		}
 		return w.saving(ctx, s)(tx, applied)
 	})
-	if err != nil || !over {
+	k.bracketed = errors.Is(err, mirror.ErrUnproven)
+	switch {
+	case k.bracketed:
+		return false, nil // to be read again, between two proofs
+	case err != nil || !over:
 		return false, err
 	}
 	return w.endPass(ctx, s, l)

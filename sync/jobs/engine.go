@@ -90,7 +90,7 @@ func New(config Config) (*Engine, error) {
 		pool:   config.Pool,
 		log:    config.Log,
 	}
-	observer := observe.New(config.API, e.Mirror, e.Gate, config.Pause)
+	observer := observe.New(config.API, e.Mirror, e.Gate).WithPause(cmp.Or(config.Pause, observe.DefaultPause))
 	eventObserver := observer.WithLimiter(e.Budget.Share(budget.Events))
 	sweepObserver := observer.WithLimiter(patient{e.Budget.Share(budget.Sweeps)})
 	processor := events.NewProcessor(eventObserver, Fatal)

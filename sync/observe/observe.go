@@ -3,7 +3,6 @@
 package observe
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,10 +30,16 @@ type Observer struct {
 // DefaultPause is how long a read that failed on the way waits before it is sent again; longer with every try.
 const DefaultPause = 250 * time.Millisecond
 
-// New returns an Observer. The client's limiter decides when requests may be sent. Pause is the wait before a read that
-// failed on the way is sent again, 0 for the default.
-func New(api *leadgridapi.Client, m *mirror.Mirror, gate *access.Gate, pause time.Duration) *Observer {
-	return &Observer{api: api, mirror: m, gate: gate, pause: cmp.Or(pause, DefaultPause)}
+// New returns an Observer. The client's limiter decides when requests may be sent.
+func New(api *leadgridapi.Client, m *mirror.Mirror, gate *access.Gate) *Observer {
+	return &Observer{api: api, mirror: m, gate: gate, pause: DefaultPause}
+}
+
+// WithPause returns an Observer with another wait before a read that failed on the way is sent again.
+func (o *Observer) WithPause(pause time.Duration) *Observer {
+	patient := *o
+	patient.pause = pause
+	return &patient
 }
 
 // WithLimiter returns an Observer that asks another limiter.

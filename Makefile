@@ -18,6 +18,12 @@ BENCHTIME ?= 2s
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
+.PHONY: demo
+demo: ## show it all: LeadGrid (a stand-in), Postgres, receiver and worker; Ctrl-C ends it (or DEMO_SECONDS=n)
+	@echo "building the programs (a minute or two the first time) …"
+	@$(GO) build -o .tmp/demo/ ./cmd/receiver ./cmd/worker ./cmd/sandbox/demo
+	@.tmp/demo/demo
+
 .PHONY: test
 test: withpg ## run all tests, on a Postgres of their own
 	$(WITHPG) $(GO) test $(RACE) $(TESTFLAGS) $(PACKAGES)

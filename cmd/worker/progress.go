@@ -16,7 +16,7 @@ import (
 type progress interface {
 	show(s *sweep.Sweep)
 	note(text string) // the same again is not shown again
-	end()             // may be called twice
+	end(done bool)    // the last phase is over, or was left
 }
 
 // newProgress draws bars on a terminal and writes lines elsewhere.
@@ -38,7 +38,7 @@ type bars struct {
 func (b *bars) show(s *sweep.Sweep) {
 	phase, done, total := at(s)
 	if phase != b.phase {
-		b.end()
+		b.end(true) // between two looks
 		b.phase = phase
 	}
 	if total == 0 {
@@ -48,7 +48,7 @@ func (b *bars) show(s *sweep.Sweep) {
 		b.bar = progressbar.NewOptions(total,
 			progressbar.OptionSetWriter(b.out), progressbar.OptionSetDescription(fmt.Sprintf("%-18s", phase)),
 			progressbar.OptionSetWidth(30), progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true),
-			progressbar.OptionSetTheme(progressbar.ThemeUnicode), progressbar.OptionUseANSICodes(true),
+			progressbar.OptionUseANSICodes(true),
 		)
 	}
 	if b.bar.GetMax() != total {
@@ -61,16 +61,18 @@ func (b *bars) note(text string) {
 	if text == b.noted {
 		return
 	}
-	b.end()
+	b.end(false)
 	b.noted = text
 	fmt.Fprintln(b.out, text)
 }
 
-func (b *bars) end() {
+func (b *bars) end(done bool) {
 	if b.bar == nil {
 		return
 	}
-	_ = b.bar.Exit()
+	if done {
+		_ = b.bar.Finish()
+	}
 	fmt.Fprintln(b.out)
 	b.bar = nil
 }
@@ -102,7 +104,7 @@ func (l *lines) note(text string) {
 	}
 }
 
-func (l *lines) end() {}
+func (l *lines) end(bool) {}
 
 // at is what to show of a sweep.
 func at(s *sweep.Sweep) (phase string, done, total int) {

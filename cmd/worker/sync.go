@@ -134,9 +134,8 @@ func (s *syncing) wait(ctx context.Context, options syncOptions) error {
 		return err
 	}
 	progress := newProgress(s.errs)
-	defer progress.end()
 	ended, err := s.watch(ctx, id, progress)
-	progress.end()
+	progress.end(err == nil && ended.State == sweep.Done)
 	if ctx.Err() != nil {
 		return &exitError{exitInterrupted, fmt.Errorf("no longer waiting for sweep %d: it goes on where it was as soon as a worker runs", id)}
 	}

@@ -42,6 +42,9 @@ func findBinaries(ctx context.Context, setting string, a *account) (string, erro
 			return dir, nil
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return "", err // what was cancelled has found nothing, which proves nothing
+	}
 	dir, err := fetch(ctx, fetchFolder(), "")
 	if err == nil {
 		err = usable(ctx, dir, a)

@@ -27,6 +27,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	d, err := prepare(os.Stdout)
 	if err == nil {
+		context.AfterFunc(ctx, func() { fmt.Fprintln(d.out, "\nstopping …") })
 		err = d.run(ctx)
 		err = errors.Join(err, d.cleanUp())
 	}
@@ -234,9 +235,6 @@ func (d *demo) rest(ctx context.Context) error {
 // cleanUp stops and removes everything, in the order in which it is needed.
 func (d *demo) cleanUp() error {
 	var errs []error
-	if d.worker != nil || d.receiver != nil {
-		fmt.Fprintln(d.out, "\nstopping …")
-	}
 	for _, c := range []*child{d.worker, d.receiver} {
 		if c != nil {
 			errs = append(errs, c.stop())

@@ -72,8 +72,9 @@ type child struct {
 	webhooks, admin string // where it listens
 }
 
-// launch starts one of the programs that lie beside this one. Without a log it writes to the demo's own output.
-func (d *demo) launch(log *os.File, name string, args ...string) (*child, error) {
+// launch starts one of the programs that lie beside this one; it is told to end when ctx does. Without a log it writes to
+// the demo's own output.
+func (d *demo) launch(ctx context.Context, log *os.File, name string, args ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -109,6 +110,7 @@ func (d *demo) launch(log *os.File, name string, args ...string) (*child, error)
 		alive.Close()
 		close(c.exited)
 	}()
+	context.AfterFunc(ctx, func() { _ = c.orders.Close() }) // all at once, as each takes its time
 	return c, nil
 }
 
@@ -117,7 +119,7 @@ func (d *demo) execute(ctx context.Context, log *os.File, name string, args ...s
 	if log != nil {
 		defer log.Close()
 	}
-	c, err := d.launch(log, name, args...)
+	c, err := d.launch(ctx, log, name, args...)
 	if err != nil {
 		return err
 	}
@@ -136,7 +138,7 @@ func (d *demo) execute(ctx context.Context, log *os.File, name string, args ...s
 func (d *demo) start(ctx context.Context, name string, args ...string) (*child, error) {
 	log := d.folderLog(name)
 	defer log.Close()
-	c, err := d.launch(log, name, args...)
+	c, err := d.launch(ctx, log, name, args...)
 	if err != nil {
 		return nil, err
 	}

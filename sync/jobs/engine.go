@@ -27,6 +27,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
 const (
@@ -54,6 +55,7 @@ type Config struct {
 	NoSchedule  bool // leaves scheduled sweeps out
 	SweepsOnly  bool // works on sweeps and nothing else, as `worker sync --wait` does
 	EventJobs   int  // how many flushes are processed at once, 0 for 8
+	Writeback   writeback.Options
 }
 
 // Engine is one replica's River client with everything its jobs use.
@@ -65,8 +67,12 @@ type Engine struct {
 
 	pool   *pgxpool.Pool
 	log    *slog.Logger
+	writes *writeback.Runner // nil when there are only sweeps to work on
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
+
+	stopWrites context.CancelFunc
+	writing    sync.WaitGroup
 }
 
 // New builds an Engine. It does not touch the database.
@@ -107,6 +113,9 @@ func New(config Config) (*Engine, error) {
 	}
 	var periodic []*river.PeriodicJob
 	if !config.SweepsOnly {
+		config.Writeback.Registerer, config.Writeback.Log = config.Registerer, config.Log
+		share := e.Budget.Share(budget.WriteBack)
+		e.writes = writeback.New(config.Pool, config.API.WithLimiter(share), observer.WithLimiter(share), e.Gate, config.Writeback)
 		queues[events.Queue] = river.QueueConfig{MaxWorkers: config.EventJobs, FetchCooldown: time.Millisecond}
 		queues[RecheckQueue] = river.QueueConfig{MaxWorkers: 2}
 		queues[river.QueueDefault] = river.QueueConfig{MaxWorkers: 2}
@@ -158,12 +167,18 @@ func (e *Engine) Start(ctx context.Context) error {
 		e.wait.Wait()
 		return fmt.Errorf("start working: %w", err)
 	}
+	ctx, e.stopWrites = context.WithCancel(ctx)
+	if e.writes != nil {
+		e.writing.Go(func() { e.writes.Run(ctx) })
+	}
 	return nil
 }
 
 // Stop lets running jobs end, for as long as the context allows, and then ends.
 func (e *Engine) Stop(ctx context.Context) error {
+	e.stopWrites()
 	err := e.River.Stop(ctx)
+	e.writing.Wait()
 	e.cancel()
 	e.wait.Wait()
 	return err

@@ -84,7 +84,7 @@ func (o *Observer) completeOnce(ctx context.Context, l list, bracketed bool, ste
 		ids := idsOf(read)
 		if counted || slices.Equal(ids, previous) {
 			applied, err := o.applyComplete(ctx, read, bracketed, steps)
-			return Result{Applied: applied, Requests: requests}, err
+			return Result{Applied: applied, Requests: requests, Objects: objectsOf(read)}, err
 		}
 		previous = ids
 	}
@@ -169,6 +169,13 @@ func (l list) adopt(object json.RawMessage) json.RawMessage {
 		return object
 	}
 	return filled
+}
+
+func objectsOf(read mirror.Complete) (objects []json.RawMessage) {
+	for _, page := range read.Pages {
+		objects = append(objects, page.Objects...)
+	}
+	return objects
 }
 
 func idsOf(read mirror.Complete) []string {

@@ -61,6 +61,8 @@ type Result struct {
 	Confirmed bool
 	// Requests is how many requests it took.
 	Requests int
+	// Objects are the objects as LeadGrid gave them.
+	Objects []json.RawMessage
 }
 
 // Add adds up what two observations came to.
@@ -163,7 +165,7 @@ func (o *Observer) one(
 		applied, err := o.Apply(ctx, mirror.Read{
 			Observation: at, Kind: kind, Endpoint: endpoint, Objects: []json.RawMessage{raw}, Whole: true,
 		}, bracketed, steps...)
-		return Result{Applied: applied, Requests: 1}, err
+		return Result{Applied: applied, Requests: 1, Objects: []json.RawMessage{raw}}, err
 	})
 }
 

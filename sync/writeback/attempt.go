@@ -1,0 +1,302 @@
+package writeback
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+)
+
+// beforeError is what went wrong before a command was sent.
+type beforeError struct{ err error }
+
+func (e *beforeError) Error() string { return e.err.Error() }
+func (e *beforeError) Unwrap() error { return e.err }
+
+// refusal is our own verdict that a command must not be sent.
+type refusal string
+
+func (e refusal) Error() string { return string(e) }
+
+// attempt sends a claimed command and stores what came of it.
+func (r *Runner) attempt(ctx context.Context, c *Command) {
+	if err := r.before(ctx, c); err != nil {
+		r.failed(ctx, c, &beforeError{err})
+		return
+	}
+	if c.Operation == LinkContact && c.Attempts > 1 {
+		// LeadGrid does not say what a second link of the same contact does.
+		if object, err := r.linked(ctx, c); err != nil {
+			r.failed(ctx, c, &beforeError{err})
+			return
+		} else if object != nil {
+			r.finish(ctx, c, made{id: c.contact(), object: object})
+			return
+		}
+	}
+	scopes := c.Operation.scopes()
+	at, err := r.observer.Mirror().Begin(ctx)
+	if err == nil {
+		err = r.gate.Check(ctx, scopes...)
+	}
+	if err != nil {
+		r.failed(ctx, c, &beforeError{err})
+		return
+	}
+	object, err := r.send(ctx, c)
+	if err != nil {
+		if _, gateErr := r.gate.Refused(ctx, err, scopes...); gateErr != nil {
+			r.log.LogAttrs(ctx, slog.LevelWarn, "refusal not noted", slog.String("error", gateErr.Error()))
+		}
+		r.failed(ctx, c, err)
+		return
+	}
+	// What this fails with is nothing to the command, and the next answer does it again.
+	_ = r.gate.Answered(ctx, scopes...)
+	r.carriedOut(ctx, c, object, at)
+}
+
+// before does what must be done before a command may be sent.
+func (r *Runner) before(ctx context.Context, c *Command) error {
+	if err := r.prove(ctx); err != nil {
+		return err
+	}
+	if c.Expected == nil {
+		return nil
+	}
+	read := r.observer.Dossier
+	if c.Operation == UpdateContact {
+		read = r.observer.Contact
+	}
+	result, err := read(ctx, subject(c))
+	if err != nil {
+		return err
+	}
+	if result.NotFound {
+		return refusal("LeadGrid answered 404: it is not there to be updated")
+	}
+	if wrong := unexpected(c, objectOf(result.Objects[0])); len(wrong) > 0 {
+		return refusal("it is not as expected: " + strings.Join(wrong, ", "))
+	}
+	return nil
+}
+
+// unexpected lists the fields that are not as the command expects them. After an attempt that may have been carried out a
+// field may also be what the command makes it.
+func unexpected(c *Command, object mappings.Object) (wrong []string) {
+	changes := c.fields()
+	for field, want := range objectOf(c.Expected) {
+		change, changed := changes[field]
+		if !same(want, object[field]) && !(changed && c.Attempts > 1 && same(change, object[field])) {
+			shown := "null"
+			if value := object[field]; value != nil {
+				shown = string(value)
+			}
+			wrong = append(wrong, storable(fmt.Sprintf("%s is %s, not %s", field, shown, want)))
+		}
+	}
+	slices.Sort(wrong)
+	return wrong
+}
+
+// linked gives the link that the command is to make, nil if LeadGrid does not show it.
+func (r *Runner) linked(ctx context.Context, c *Command) (json.RawMessage, error) {
+	result, err := r.observer.Links(ctx, c.dossier())
+	if err != nil {
+		return nil, err
+	}
+	for _, object := range result.Objects {
+		link := objectOf(object)
+		if textOf(link, "contact_id") != c.contact() {
+			continue
+		}
+		for field, value := range c.fields() {
+			if !same(value, link[field]) {
+				return nil, nil
+			}
+		}
+		return object, nil
+	}
+	return nil, nil
+}
+
+// prove makes sure that the key writes to the mirrored organization.
+func (r *Runner) prove(ctx context.Context) error {
+	r.mu.Lock()
+	proven := time.Since(r.proven) < provenFor
+	r.mu.Unlock()
+	if proven {
+		return nil
+	}
+	if err := r.observer.Prove(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.proven = time.Now()
+	r.mu.Unlock()
+	return nil
+}
+
+// carriedOut ends a command that LeadGrid has answered, together with mirroring the answer.
+func (r *Runner) carriedOut(ctx context.Context, c *Command, object json.RawMessage, at mirror.Observation) {
+	m := made{id: subject(c), object: object, confirms: 1, confirm: r.observer.Mirror().Lag() + time.Second}
+	if c.Operation == CreateDossier && c.LeadGridID != nil {
+		m.id = *c.LeadGridID // whose CV has followed
+	} else if creating(c) {
+		if m.id = textOf(objectOf(object), "id"); m.id == "" {
+			r.doubt(ctx, c, surely, errors.New("LeadGrid answered without an id"))
+			return
+		}
+	}
+	if object == nil {
+		m.confirms, m.confirm = 2, 0
+	}
+	if object != nil {
+		read := mirror.Read{
+			Observation: at, Kind: c.Operation.kind(), Endpoint: mirror.Answers, Objects: []json.RawMessage{object}, Insert: true,
+		}
+		if read.Kind == mappings.Links || read.Kind == mappings.Notes {
+			read.Parent = c.dossier()
+		}
+		// Bracketed: the key was proved before the command was sent.
+		_, err := r.observer.Apply(ctx, read, true, func(tx pgx.Tx, applied mirror.Applied) error {
+			thin, err := r.thin(ctx, tx, read.Kind, object)
+			if err != nil {
+				return err
+			}
+			if thin || applied.Stale > 0 { // or a read that began later saw what was before
+				m.confirms, m.confirm = 2, 0
+			}
+			return r.store.done(ctx, tx, c, m)
+		})
+		if err == nil {
+			c.LeadGridID = &m.id
+			r.ended(ctx, c, Done, nil)
+			return
+		}
+		m.confirms, m.confirm = 2, 0 // the answer counts, mirrored or not
+	}
+	r.finish(ctx, c, m)
+}
+
+// reads are the endpoints that show all there is of what a command made or changed.
+var reads = map[mappings.Kind]mirror.Endpoint{
+	mappings.Dossiers: mirror.GetDossier, mappings.Contacts: mirror.GetContact,
+	mappings.Links: mirror.ListLinks, mappings.Notes: mirror.ListNotes,
+}
+
+// thin reports whether LeadGrid's answer lacks what a read would show.
+func (r *Runner) thin(ctx context.Context, tx pgx.Tx, kind mappings.Kind, object json.RawMessage) (thin bool, err error) {
+	err = tx.QueryRow(ctx, `SELECT count(*) = 0 OR bool_or(key <> ALL ($2)) FROM sync_shapes WHERE endpoint = $1`,
+		reads[kind], slices.Collect(maps.Keys(objectOf(object)))).Scan(&thin)
+	if err != nil {
+		return false, fmt.Errorf("hold the answer against what reads show: %w", err)
+	}
+	return thin, nil
+}
+
+// finish ends a command as done.
+func (r *Runner) finish(ctx context.Context, c *Command, m made) {
+	state := Done
+	r.keep(ctx, c, func(ctx context.Context) error {
+		err := pgx.BeginFunc(ctx, r.store.pool, func(tx pgx.Tx) error { return r.store.done(ctx, tx, c, m) })
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "23505" {
+			state = Unknown
+			return r.store.ask(ctx, c, fmt.Sprintf("LeadGrid shows %s, which another command has made", m.id), m.evidence)
+		}
+		return err
+	})
+	c.LeadGridID = &m.id
+	r.ended(ctx, c, state, nil)
+}
+
+// subject is the id of what a command is about.
+func subject(c *Command) string {
+	switch c.Operation.kind() {
+	case mappings.Contacts, mappings.Links:
+		return c.contact()
+	}
+	return c.dossier()
+}
+
+// creating reports whether sending the command again would make a second thing.
+func creating(c *Command) bool {
+	switch c.Operation {
+	case CreateDossier:
+		return c.LeadGridID == nil
+	case CreateContact, AddNote:
+		return true
+	}
+	return false
+}
+
+// failed stores what an attempt that met an error came to.
+func (r *Runner) failed(ctx context.Context, c *Command, err error) {
+	o, wait := judge(err)
+	_, before := errors.AsType[*beforeError](err)
+	gone := errors.Is(err, leadgridapi.ErrNotFound) && !before
+	switch {
+	case o == notYet:
+		if wait == 0 {
+			wait = 5 * time.Second
+		}
+		r.keep(ctx, c, func(ctx context.Context) error { return r.store.postpone(ctx, c, wait, inWords(err), false) })
+	case gone && c.Attempts > 1 && (c.Operation == DeleteContact || c.Operation == UnlinkContact):
+		r.carriedOut(ctx, c, nil, mirror.Observation{}) // an earlier attempt did it
+	case errors.Is(err, leadgridapi.ErrDuplicateContact) && c.Operation == CreateContact:
+		r.duplicate(ctx, c, err)
+	case o == never:
+		r.refuse(ctx, c, inWords(err), nil, err)
+	case creating(c):
+		r.doubt(ctx, c, o, err)
+	case o == surely:
+		r.carriedOut(ctx, c, nil, mirror.Observation{})
+	case c.Attempts >= mostAttempts:
+		r.ask(ctx, c, fmt.Sprintf("sent %d times, the last time: %s", c.Attempts, inWords(err)), nil, err)
+	default:
+		r.keep(ctx, c, func(ctx context.Context) error {
+			return r.store.postpone(ctx, c, min(time.Second<<c.Attempts, longestWait)/2, inWords(err), true)
+		})
+	}
+}
+
+// doubt puts a create whose outcome is not known on its way to being looked into.
+func (r *Runner) doubt(ctx context.Context, c *Command, o outcome, err error) {
+	r.log.LogAttrs(ctx, slog.LevelWarn, "command in doubt", slog.String("command", c.ID), slog.String("operation", string(c.Operation)),
+		slog.Int("attempts", c.Attempts), slog.String("error", err.Error()))
+	certain := r.certain(o)
+	if c.Operation == CreateContact && textOf(c.fields(), "email") != "" {
+		certain = 0 // LeadGrid refuses a second one
+	}
+	r.keep(ctx, c, func(ctx context.Context) error { return r.store.doubt(ctx, c, inWords(err), certain, o == surely) })
+}
+
+// certain is how long after an attempt a look that finds nothing shows that nothing was done.
+func (r *Runner) certain(o outcome) time.Duration {
+	if o == perhaps {
+		return r.observer.Mirror().Lag() + r.options.Late
+	}
+	return r.observer.Mirror().Lag() + time.Second
+}
+
+func (r *Runner) refuse(ctx context.Context, c *Command, reason string, found *evidence, err error) {
+	r.keep(ctx, c, func(ctx context.Context) error { return r.store.refuse(ctx, c, reason, found) })
+	r.ended(ctx, c, Refused, err)
+}
+
+func (r *Runner) ask(ctx context.Context, c *Command, reason string, found *evidence, err error) {
+	r.keep(ctx, c, func(ctx context.Context) error { return r.store.ask(ctx, c, reason, found) })
+	r.ended(ctx, c, Unknown, err)
+}

@@ -1,0 +1,313 @@
+package writeback
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+)
+
+const (
+	// skew is how far LeadGrid's clock may be behind ours: something created longer than that before a command was sent was
+	// not made by it. What is only somewhat older leaves a doubt.
+	skew    = 2 * time.Minute
+	oldest  = 15 * time.Minute
+	lookers = 4
+	// givenUp is how long after it would be certain a command that LeadGrid said was done is still looked for.
+	givenUp = 10 * time.Minute
+)
+
+// evidence is what a look found, in ids and times.
+type evidence struct {
+	LookedAt   time.Time   `json:"looked_at"`
+	Where      []string    `json:"where"`
+	Candidates []candidate `json:"candidates"`
+}
+
+// candidate is an object that may be what a command made.
+type candidate struct {
+	ID        string `json:"id"`
+	CreatedAt string `json:"created_at,omitempty"`
+	Likeness  string `json:"likeness"`
+
+	object json.RawMessage
+	equal  bool
+}
+
+func (e *evidence) json() string {
+	text, _ := json.Marshal(e) // ids and times always encode
+	return string(text)
+}
+
+func (e *evidence) orNull() *string {
+	if e == nil {
+		return nil
+	}
+	text := e.json()
+	return &text
+}
+
+// add holds an object against what the command sent.
+func (e *evidence) add(c *Command, object json.RawMessage) {
+	fields := objectOf(object)
+	how := compare(c.Operation, c.fields(), fields)
+	if how == different {
+		return
+	}
+	found := candidate{ID: textOf(fields, "id"), CreatedAt: textOf(fields, "created_at"), object: object, equal: how == equal}
+	found.Likeness = "every field as sent"
+	if how == similar {
+		found.Likeness = "named the same, other fields differ"
+	}
+	if at, err := time.Parse(time.RFC3339Nano, found.CreatedAt); err == nil && c.SentAt != nil {
+		switch before := c.SentAt.Sub(at); {
+		case before > oldest:
+			return
+		case before > skew:
+			found.equal = false
+			found.Likeness += ", but created somewhat earlier"
+		}
+	}
+	e.Candidates = append(e.Candidates, found)
+}
+
+// one gives the only candidate, if it is equal to what was sent.
+func (e *evidence) one() *candidate {
+	if len(e.Candidates) == 1 && e.Candidates[0].equal {
+		return &e.Candidates[0]
+	}
+	return nil
+}
+
+// look looks into creates of unknown outcome.
+func (r *Runner) look(ctx context.Context, commands []*Command) {
+	var dossiers []*Command
+	var group errgroup.Group
+	group.SetLimit(lookers)
+	for _, c := range commands {
+		switch c.Operation {
+		case CreateDossier:
+			dossiers = append(dossiers, c)
+		case CreateContact:
+			group.Go(func() error { r.looked(ctx, c, r.lookForContact); return nil })
+		case AddNote:
+			group.Go(func() error { r.looked(ctx, c, r.lookForNote); return nil })
+		}
+	}
+	if len(dossiers) > 0 {
+		r.lookForDossiers(ctx, dossiers)
+	}
+	_ = group.Wait() // nobody returns an error
+}
+
+// looked looks into one command and settles it.
+func (r *Runner) looked(ctx context.Context, c *Command, look func(context.Context, *Command, *evidence) error) {
+	at, err := r.observer.Mirror().Begin(ctx)
+	found := &evidence{LookedAt: at.BeganAt}
+	if err == nil {
+		err = look(ctx, c, found)
+	}
+	if err != nil {
+		r.notLooked(ctx, c, err)
+		return
+	}
+	r.settle(ctx, c, found)
+}
+
+// notLooked comes back later to a command that could not be looked into.
+func (r *Runner) notLooked(ctx context.Context, c *Command, err error) {
+	if ctx.Err() != nil {
+		return // its lease brings it back
+	}
+	o, wait := judge(err)
+	if o != notYet || wait == 0 {
+		wait = min(time.Second<<min(c.Looks, 10), longestWait)
+	}
+	r.log.LogAttrs(ctx, slog.LevelInfo, "command not looked into", slog.String("command", c.ID), slog.String("error", err.Error()))
+	r.keep(ctx, c, func(ctx context.Context) error { return r.store.lookAgain(ctx, c, wait, nil) })
+}
+
+// settle decides what a look's evidence means.
+func (r *Runner) settle(ctx context.Context, c *Command, found *evidence) {
+	certain := c.CertainAt == nil || !found.LookedAt.Before(*c.CertainAt)
+	if one := found.one(); one != nil {
+		r.found(ctx, c, one, found)
+		return
+	}
+	switch {
+	case !certain:
+		wait := min(time.Second<<min(c.Looks, 10), longestWait)
+		if left := c.CertainAt.Sub(found.LookedAt); left < wait {
+			wait = left
+		}
+		r.keep(ctx, c, func(ctx context.Context) error { return r.store.lookAgain(ctx, c, wait, found) })
+	case len(found.Candidates) > 0:
+		r.ask(ctx, c, fmt.Sprintf("LeadGrid shows %d that may be what this command made", len(found.Candidates)), found, nil)
+	case c.Happened && found.LookedAt.Sub(*c.CertainAt) < givenUp:
+		r.keep(ctx, c, func(ctx context.Context) error {
+			return r.store.lookAgain(ctx, c, min(time.Second<<min(c.Looks, 10), longestWait), found)
+		})
+	case c.Happened:
+		r.ask(ctx, c, "LeadGrid said that it was done, but does not show what it made", found, nil)
+	case c.Attempts >= mostAttempts:
+		r.ask(ctx, c, fmt.Sprintf("sent %d times, of which LeadGrid shows nothing", c.Attempts), found, nil)
+	default:
+		r.log.LogAttrs(ctx, slog.LevelInfo, "command not carried out, sent again", slog.String("command", c.ID), slog.Int("attempts", c.Attempts))
+		r.keep(ctx, c, func(ctx context.Context) error {
+			return r.store.postpone(ctx, c, 0, "LeadGrid shows that it was not carried out", true)
+		})
+	}
+}
+
+// found ends a command of which LeadGrid shows what it made.
+func (r *Runner) found(ctx context.Context, c *Command, one *candidate, found *evidence) {
+	m := made{id: one.ID, object: one.object, evidence: found, confirms: 1, confirm: r.observer.Mirror().Lag() + time.Second}
+	if c.Operation == CreateDossier && c.HasCV && empty(objectOf(one.object)["cv_url"]) {
+		r.keep(ctx, c, func(ctx context.Context) error {
+			return pgx.BeginFunc(ctx, r.store.pool, func(tx pgx.Tx) error { return r.store.uploadNext(ctx, tx, c, m) })
+		})
+		return
+	}
+	r.finish(ctx, c, m)
+}
+
+// lookForContact searches for the contact, by its e-mail if it has one.
+func (r *Runner) lookForContact(ctx context.Context, c *Command, found *evidence) error {
+	sent := c.fields()
+	search := textOf(sent, "email")
+	if search == "" {
+		search = textOf(sent, "full_name")
+	}
+	found.Where = []string{"contacts by search"}
+	var objects []json.RawMessage
+	err := pages(func(page leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
+		listed, err := r.observer.ListContacts(ctx, leadgridapi.ContactFilter{Search: search}, page)
+		objects = append(objects, listed.Objects...)
+		return listed.Objects, listed.Meta, err
+	})
+	if err != nil {
+		return err
+	}
+	objects, err = r.unclaimed(ctx, c, mappings.Contacts, objects)
+	if err != nil {
+		return err
+	}
+	for _, object := range objects {
+		if compare(c.Operation, sent, objectOf(object)) == different {
+			continue
+		}
+		result, err := r.observer.Contact(ctx, textOf(objectOf(object), "id"))
+		if err != nil {
+			return err
+		}
+		if !result.NotFound {
+			found.add(c, result.Objects[0])
+		}
+	}
+	return nil
+}
+
+// lookForNote reads the notes of the dossier.
+func (r *Runner) lookForNote(ctx context.Context, c *Command, found *evidence) error {
+	found.Where = []string{"notes of the dossier"}
+	result, err := r.observer.Notes(ctx, c.dossier())
+	if err != nil || result.NotFound {
+		return err
+	}
+	objects, err := r.unclaimed(ctx, c, mappings.Notes, result.Objects)
+	if err != nil {
+		return err
+	}
+	for _, object := range objects {
+		found.add(c, object)
+	}
+	return nil
+}
+
+// unclaimed leaves out what another command has made, and what the mirror knew before the command was first sent.
+func (r *Runner) unclaimed(ctx context.Context, c *Command, kind mappings.Kind, objects []json.RawMessage) ([]json.RawMessage, error) {
+	ids := make([]string, len(objects))
+	for i, object := range objects {
+		ids[i] = textOf(objectOf(object), "id")
+	}
+	rows, err := r.store.pool.Query(ctx, `
+		SELECT k.n FROM unnest($1::text[]) WITH ORDINALITY AS k (id, n)
+		WHERE k.id <> ''
+		  AND NOT EXISTS (SELECT FROM commands c WHERE c.leadgrid_id = k.id AND c.operation = $2 AND c.id <> $3::uuid)
+		  AND NOT EXISTS (SELECT FROM `+pgx.Identifier{string(kind)}.Sanitize()+` t WHERE t.id = k.id AND t._observed < $4)
+		ORDER BY k.n`, ids, c.Operation, c.ID, c.Sent)
+	if err != nil {
+		return nil, fmt.Errorf("look for what other commands made: %w", err)
+	}
+	places, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("look for what other commands made: %w", err)
+	}
+	kept := make([]json.RawMessage, len(places))
+	for i, n := range places {
+		kept[i] = objects[n-1]
+	}
+	return kept, nil
+}
+
+// duplicate handles LeadGrid's refusal of a contact whose e-mail exists: another's, or what an earlier attempt made.
+func (r *Runner) duplicate(ctx context.Context, c *Command, err error) {
+	if c.Attempts > 1 {
+		r.keep(ctx, c, func(ctx context.Context) error {
+			return r.store.doubt(ctx, c, "a contact with this e-mail exists: it may be what an earlier attempt made",
+				r.observer.Mirror().Lag()+time.Second, true)
+		})
+		return
+	}
+	reason := "LeadGrid has a contact with this e-mail already"
+	email := textOf(c.fields(), "email")
+	listed, lookErr := r.observer.ListContacts(ctx, leadgridapi.ContactFilter{Search: email}, leadgridapi.PageRequest{PerPage: leadgridapi.MaxPerPage})
+	if lookErr == nil {
+		for _, object := range listed.Objects {
+			if fields := objectOf(object); strings.EqualFold(textOf(fields, "email"), email) {
+				reason += ": contact " + textOf(fields, "id")
+			}
+		}
+	}
+	r.refuse(ctx, c, reason, nil, err)
+}
+
+// pages asks for page after page until one surely is the last.
+func pages(page func(leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error)) error {
+	seen := make(map[string]bool)
+	for n := 1; n <= mostPages; n++ {
+		objects, meta, err := page(leadgridapi.PageRequest{Page: n, PerPage: leadgridapi.MaxPerPage})
+		if n > 1 && errors.Is(err, leadgridapi.ErrNotFound) {
+			return nil // past the end
+		}
+		if err != nil {
+			return err
+		}
+		fresh := 0
+		for _, object := range objects {
+			if id := textOf(objectOf(object), "id"); !seen[id] {
+				seen[id] = true
+				fresh++
+			}
+		}
+		if fresh == 0 || meta.Total != nil && len(seen) >= *meta.Total || meta.PerPage != nil && len(objects) < *meta.PerPage {
+			return nil
+		}
+	}
+	return errTooMany
+}
+
+// mostPages bounds how much of a list is read to look into a command.
+const mostPages = 50
+
+// errTooMany says that a list is longer than what is read of it.
+var errTooMany = fmt.Errorf("there are more than %d pages to look through", mostPages)

@@ -1,0 +1,234 @@
+package writeback
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+)
+
+// store is what the runner does to the table commands. Every step is fenced by the number of attempts: what an earlier
+// attempt has to tell no longer counts once a later one is under way.
+type store struct {
+	pool  *pgxpool.Pool
+	lease time.Duration // how long a claimed command is left alone: longer than any attempt lasts
+}
+
+// errSuperseded says that a command has been decided otherwise in the meantime.
+var errSuperseded = errors.New("the command has been decided otherwise in the meantime")
+
+// made is what became of a command that LeadGrid carried out.
+type made struct {
+	id       string          // that LeadGrid gave, or of what was changed
+	object   json.RawMessage // as LeadGrid answered, nil if it showed none
+	note     string          // what a person should know
+	evidence *evidence       // when it was looked up
+	confirms int             // reads that follow
+	confirm  time.Duration   // when the first of them is due
+}
+
+// done ends a command as carried out, in the caller's transaction.
+func (s *store) done(ctx context.Context, tx pgx.Tx, c *Command, m made) error {
+	var result *string
+	if m.object != nil {
+		object, _ := mappings.Storable(m.object)
+		text := string(object)
+		result = &text
+	}
+	var found *string
+	if m.evidence != nil {
+		text := m.evidence.json()
+		found = &text
+	}
+	tag, err := tx.Exec(ctx, `
+		UPDATE commands SET state = 'done', leadgrid_id = nullif($3, ''), result = $4, error = nullif($5, ''),
+		       evidence = coalesce($6::jsonb, evidence), answered_at = clock_timestamp(), finished_at = clock_timestamp(),
+		       confirms = $7, due_at = now() + $8::interval
+		WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown')`,
+		c.ID, c.Attempts, m.id, result, m.note, found, m.confirms, m.confirm)
+	if err != nil {
+		return fmt.Errorf("end command %s as done: %w", c.ID, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return errSuperseded
+	}
+	if kind, ok := c.Operation.makes(); ok {
+		// Those that wait for it by its own id now also stand in the line of those that know LeadGrid's.
+		_, err := tx.Exec(ctx, `
+			INSERT INTO command_queue (object, number)
+			SELECT $2, q.number FROM command_queue q WHERE q.object = 'command:' || $1 AND q.number > $3
+			ON CONFLICT DO NOTHING`, c.ID, kind+":"+m.id, c.Number)
+		if err != nil {
+			return fmt.Errorf("hand on the queue of command %s: %w", c.ID, err)
+		}
+	}
+	return s.leaveQueue(ctx, tx, c.Number)
+}
+
+// uploadNext notes that a dossier was made without its CV, which is sent next.
+func (s *store) uploadNext(ctx context.Context, tx pgx.Tx, c *Command, m made) error {
+	tag, err := tx.Exec(ctx, `
+		UPDATE commands SET state = 'pending', leadgrid_id = $3, evidence = $4, error = 'the dossier was made without its CV, which is sent next',
+		       due_at = now()
+		WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown')`, c.ID, c.Attempts, m.id, m.evidence.json())
+	if err != nil {
+		return fmt.Errorf("note that the CV of command %s is missing: %w", c.ID, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return errSuperseded
+	}
+	return nil
+}
+
+// leaveQueue lets those behind a finished command pass, and forgets its CV.
+func (s *store) leaveQueue(ctx context.Context, tx pgx.Tx, number int64) error {
+	batch := &pgx.Batch{}
+	batch.Queue(`DELETE FROM command_queue WHERE number = $1`, number)
+	batch.Queue(`DELETE FROM command_cvs WHERE number = $1`, number)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("take command %d out of the queue: %w", number, err)
+	}
+	return nil
+}
+
+// refuse ends a command that LeadGrid did not carry out and never will.
+func (s *store) refuse(ctx context.Context, c *Command, reason string, found *evidence) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			UPDATE commands SET state = 'refused', error = $3, evidence = coalesce($4::jsonb, evidence), answered_at = clock_timestamp(),
+			       finished_at = clock_timestamp(), due_at = NULL
+			WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown')`, c.ID, c.Attempts, reason, found.orNull())
+		if err != nil {
+			return fmt.Errorf("end command %s as refused: %w", c.ID, err)
+		}
+		if tag.RowsAffected() == 0 {
+			return errSuperseded
+		}
+		return s.leaveQueue(ctx, tx, c.Number)
+	})
+}
+
+// postpone puts a command back that was not carried out, to be sent after a while. counts says whether LeadGrid may have
+// seen it.
+func (s *store) postpone(ctx context.Context, c *Command, wait time.Duration, reason string, counts bool) error {
+	return s.update(ctx, "postpone", `
+		UPDATE commands SET state = 'pending', error = $3, due_at = now() + $4::interval,
+		       attempts = attempts - CASE WHEN $5 THEN 0 ELSE 1 END,
+		       sent_at = CASE WHEN $5 OR attempts > 1 THEN sent_at END, sent = CASE WHEN $5 OR attempts > 1 THEN sent END
+		WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown')`,
+		c.ID, c.Attempts, reason, wait, counts)
+}
+
+// doubt notes that nobody knows whether LeadGrid carried a command out, and from when on a look can tell that it did not.
+func (s *store) doubt(ctx context.Context, c *Command, reason string, certain time.Duration, happened bool) error {
+	return s.update(ctx, "doubt", `
+		UPDATE commands SET state = 'unknown', error = $3, due_at = now() + $4::interval, certain_at = now() + $5::interval,
+		       happened = happened OR $6, looks = 0
+		WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown')`,
+		c.ID, c.Attempts, reason, min(firstLook, certain), certain, happened)
+}
+
+// lookAgain notes what a look found that settles nothing yet.
+func (s *store) lookAgain(ctx context.Context, c *Command, wait time.Duration, found *evidence) error {
+	return s.update(ctx, "look again at", `
+		UPDATE commands SET evidence = coalesce($3::jsonb, evidence), due_at = now() + $4::interval
+		WHERE id = $1::uuid AND attempts = $2 AND state = 'unknown'`, c.ID, c.Attempts, found.orNull(), wait)
+}
+
+// ask leaves a command to a person.
+func (s *store) ask(ctx context.Context, c *Command, reason string, found *evidence) error {
+	return s.update(ctx, "ask about", `
+		UPDATE commands SET state = 'unknown', error = $3, evidence = coalesce($4::jsonb, evidence), due_at = NULL, confirms = 0
+		WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown', 'done')`, c.ID, c.Attempts, reason, found.orNull())
+}
+
+// confirmed notes a read that followed, and what it showed to be amiss.
+func (s *store) confirmed(ctx context.Context, c *Command, left int, next time.Duration, amiss string) error {
+	return s.update(ctx, "confirm", `
+		UPDATE commands SET confirms = $3, due_at = now() + $4::interval, error = coalesce(nullif($5, ''), error)
+		WHERE id = $1::uuid AND attempts = $2 AND state = 'done'`, c.ID, c.Attempts, left, next, amiss)
+}
+
+func (s *store) update(ctx context.Context, what, sql string, args ...any) error {
+	tag, err := s.pool.Exec(ctx, sql, args...)
+	if err != nil {
+		return fmt.Errorf("%s command %s: %w", what, args[0], err)
+	}
+	if tag.RowsAffected() == 0 {
+		return errSuperseded
+	}
+	return nil
+}
+
+// reap finds commands whose sender is gone: no request of theirs is under way any more, but it may have been carried out.
+// What may be repeated is repeated, and creates are looked into.
+func (s *store) reap(ctx context.Context, certain time.Duration) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `
+		UPDATE commands SET
+			state = CASE WHEN operation = ANY ($1) AND leadgrid_id IS NULL THEN 'unknown' ELSE 'pending' END,
+			error = 'the worker that was sending it ended', due_at = now(), certain_at = now() + $2::interval, looks = 0
+		WHERE state = 'sending' AND due_at <= now()`, creates, certain)
+	if err != nil {
+		return 0, fmt.Errorf("find commands whose sender is gone: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}
+
+// refuseDependents ends the pending commands that need what a refused one did not make.
+func (s *store) refuseDependents(ctx context.Context) ([]*Command, error) {
+	var all []*Command
+	for {
+		var refused []*Command
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+			refused, err = collect(tx.Query(ctx, `
+				UPDATE commands c SET state = 'refused', finished_at = clock_timestamp(), due_at = NULL,
+				       error = 'command ' || maker.id || ', on which it depends, was refused'
+				FROM commands maker
+				WHERE c.state = 'pending' AND c.depends_on <> '{}' AND maker.id = ANY (c.depends_on) AND maker.state = 'refused'
+				RETURNING `+columns))
+			for _, c := range refused {
+				if err == nil {
+					err = s.leaveQueue(ctx, tx, c.Number)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return all, fmt.Errorf("refuse what depends on refused commands: %w", err)
+		}
+		if len(refused) == 0 {
+			return all, nil
+		}
+		all = append(all, refused...) // whose own dependents come next
+	}
+}
+
+// nextDue is when something that waits for its time is due; zero if nothing is.
+func (s *store) nextDue(ctx context.Context) (time.Duration, error) {
+	var seconds *float64
+	err := s.pool.QueryRow(ctx, `
+		SELECT extract(epoch FROM least(
+			(SELECT min(due_at) FROM commands WHERE state IN ('sending', 'unknown') OR confirms > 0),
+			(SELECT min(due_at) FROM commands WHERE state = 'pending' AND due_at > now())) - clock_timestamp())::float8`).Scan(&seconds)
+	if err != nil {
+		return 0, fmt.Errorf("look for what is due next: %w", err)
+	}
+	if seconds == nil {
+		return 0, nil
+	}
+	return max(time.Duration(*seconds*float64(time.Second)), time.Millisecond), nil
+}
+
+// cv loads the CV of an unfinished command.
+func (s *store) cv(ctx context.Context, c *Command) (data []byte, err error) {
+	if err := s.pool.QueryRow(ctx, `SELECT cv FROM command_cvs WHERE number = $1`, c.Number).Scan(&data); err != nil {
+		return nil, fmt.Errorf("load the CV of command %s: %w", c.ID, err)
+	}
+	return data, nil
+}

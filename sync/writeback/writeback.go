@@ -1,0 +1,295 @@
+// Package writeback carries out the commands that customers write into the table commands through the SQL functions of
+// migration 4: each at most once where a second time would make a second thing, and in order on each dossier and contact.
+//
+// A command is marked as sending, and that is committed, before its first byte goes out. What then comes back decides
+// (judge): surely not done, surely done, or nobody knows. Operations that end in the same state however often they run are
+// sent again. Creates are not: LeadGrid is looked at until it shows what was made (look), or has shown for long enough that
+// nothing was. Where that stays ambiguous the command is left to a person, with the evidence.
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
+)
+
+// Options configures a Runner. The zero value is right for production.
+type Options struct {
+	// Paused keeps everything from being sent; looking goes on.
+	Paused bool
+	// Parallel is how many commands are carried out at once, 0 for 8.
+	Parallel int
+	// Timeout bounds one attempt, the reads that belong to it included; 0 is a minute. A command whose worker was killed
+	// is taken up again a quarter later than that.
+	Timeout time.Duration
+	// Late is how long after its caller gave up a request may still be carried out; 0 is a minute.
+	Late time.Duration
+	// Poll is how often the table is looked at when no notification comes; 0 is 5 s.
+	Poll time.Duration
+	// Registerer receives the metrics, when given.
+	Registerer prometheus.Registerer
+	// Log receives one line per step of a command, of ids only; nil for none.
+	Log *slog.Logger
+}
+
+const (
+	channel = "leadgrid_commands"
+	// firstLook is how soon after a doubt LeadGrid is looked at.
+	firstLook = 500 * time.Millisecond
+	// longestWait caps the pauses between attempts and between looks.
+	longestWait = 2 * time.Minute
+	// mostPerRound is how many commands are looked into, or confirmed, at once.
+	mostPerRound = 50
+	// mostAttempts is how often something is sent whose outcome was unknown before a person is asked.
+	mostAttempts = 8
+	// drain is how long commands under way may take to end once the runner is told to.
+	drain = 10 * time.Second
+	// provenFor is how long it holds that the key writes to the mirrored organization.
+	provenFor = time.Minute
+)
+
+// Runner carries out commands. Several may run on one database.
+type Runner struct {
+	store    *store
+	api      *leadgridapi.Client
+	observer *observe.Observer
+	gate     *access.Gate
+	options  Options
+	log      *slog.Logger
+	metrics  *metrics
+
+	wake    chan struct{}
+	running sync.WaitGroup
+
+	sending             atomic.Int32
+	looking, confirming atomic.Bool
+
+	mu     sync.Mutex
+	proven time.Time // when the key last read the mirrored organization
+}
+
+// New returns a Runner. The client's and the observer's limiter should be the budget's write-back share.
+func New(pool *pgxpool.Pool, api *leadgridapi.Client, observer *observe.Observer, gate *access.Gate, options Options) *Runner {
+	if options.Parallel == 0 {
+		options.Parallel = 8
+	}
+	if options.Timeout == 0 {
+		options.Timeout = time.Minute
+	}
+	if options.Late == 0 {
+		options.Late = time.Minute
+	}
+	if options.Poll == 0 {
+		options.Poll = 5 * time.Second
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Runner{
+		store:    &store{pool: pool, lease: options.Timeout + options.Timeout/4},
+		api:      api,
+		observer: observer,
+		gate:     gate,
+		options:  options,
+		log:      options.Log,
+		metrics:  newMetrics(options.Registerer, pool),
+		wake:     make(chan struct{}, 1),
+	}
+}
+
+// Run carries out commands until the context ends; then it lets those under way end.
+func (r *Runner) Run(ctx context.Context) {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	r.running.Go(func() { r.listen(ctx) })
+	for {
+		wait, err := r.dispatch(ctx, work)
+		if err != nil && ctx.Err() == nil {
+			r.log.LogAttrs(ctx, slog.LevelWarn, "commands could not be claimed", slog.String("error", err.Error()))
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-r.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			r.end(stop)
+			return
+		}
+		timer.Stop()
+	}
+}
+
+// end waits for what is under way.
+func (r *Runner) end(stop func()) {
+	ended := make(chan struct{})
+	go func() { r.running.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(drain):
+		stop() // what is under way becomes unknown, and is looked into
+		<-ended
+	}
+}
+
+// nudge makes the runner look for work now.
+func (r *Runner) nudge() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// dispatch starts all that is due and for which there is room, and says when to look again.
+func (r *Runner) dispatch(ctx, work context.Context) (time.Duration, error) {
+	n, err := r.store.reap(ctx, r.certain(perhaps))
+	if err != nil {
+		return r.options.Poll, err
+	}
+	if n > 0 {
+		r.log.LogAttrs(ctx, slog.LevelWarn, "the worker that was sending commands ended", slog.Int64("commands", n))
+	}
+	refused, err := r.store.refuseDependents(ctx)
+	if err != nil {
+		return r.options.Poll, err
+	}
+	for _, c := range refused {
+		r.ended(ctx, c, Refused, nil)
+	}
+	err = errors.Join(r.round(ctx, work, &r.looking, r.store.claimLooks, r.look),
+		r.round(ctx, work, &r.confirming, r.store.claimConfirms, r.confirmAll), r.startSends(ctx, work))
+	if err != nil {
+		return r.options.Poll, err
+	}
+	next, err := r.store.nextDue(ctx)
+	if err != nil || next == 0 {
+		return r.options.Poll, err
+	}
+	return min(next, r.options.Poll), nil
+}
+
+// startSends claims as many commands as there are free slots, and carries them out side by side.
+func (r *Runner) startSends(ctx, work context.Context) error {
+	free := r.options.Parallel - int(r.sending.Load())
+	if free <= 0 || r.options.Paused {
+		return nil
+	}
+	commands, err := r.store.claimSends(ctx, free)
+	for _, c := range commands {
+		r.sending.Add(1)
+		r.start(work, func(ctx context.Context) { r.attempt(ctx, c) }, func() { r.sending.Add(-1) })
+	}
+	return err
+}
+
+// round claims what is due and works on it, unless a round of the same kind is still under way.
+func (r *Runner) round(
+	ctx, work context.Context, busy *atomic.Bool,
+	claim func(context.Context, int) ([]*Command, error), run func(context.Context, []*Command),
+) error {
+	if !busy.CompareAndSwap(false, true) {
+		return nil
+	}
+	commands, err := claim(ctx, mostPerRound)
+	if err != nil || len(commands) == 0 {
+		busy.Store(false)
+		return err
+	}
+	r.start(work, func(ctx context.Context) { run(ctx, commands) }, func() { busy.Store(false) })
+	return nil
+}
+
+// start runs f within the time that one attempt may take, and then ended.
+func (r *Runner) start(ctx context.Context, f func(context.Context), ended func()) {
+	r.running.Go(func() {
+		defer r.nudge()
+		defer ended()
+		ctx, cancel := context.WithTimeout(ctx, r.options.Timeout)
+		defer cancel()
+		f(ctx)
+	})
+}
+
+// listen wakes the runner when commands are written, over a connection of its own. While that is down the poll has to do.
+func (r *Runner) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := r.listenOnce(ctx); ctx.Err() == nil {
+			r.log.LogAttrs(ctx, slog.LevelWarn, "not told of new commands", slog.String("error", err.Error()))
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (r *Runner) listenOnce(ctx context.Context) error {
+	conn, err := pgx.ConnectConfig(ctx, r.store.pool.Config().ConnConfig)
+	if err != nil {
+		return fmt.Errorf("connect to listen: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	for {
+		r.nudge()
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+	}
+}
+
+// keep stores a step of a command, patiently: what LeadGrid answered is known nowhere else.
+func (r *Runner) keep(ctx context.Context, c *Command, step func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longestWait)
+	defer cancel()
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := step(ctx)
+		if err == nil {
+			return
+		}
+		if errors.Is(err, errSuperseded) {
+			r.log.LogAttrs(ctx, slog.LevelWarn, "command decided otherwise", slog.String("command", c.ID))
+			return
+		}
+		r.log.LogAttrs(ctx, slog.LevelWarn, "command not stored", slog.String("command", c.ID), slog.String("error", err.Error()))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return // its lease will end, and it will be looked into
+		}
+	}
+}
+
+// ended counts and logs a command that has come to an end, or to a person.
+func (r *Runner) ended(ctx context.Context, c *Command, state State, err error) {
+	r.metrics.finished.WithLabelValues(string(c.Operation), string(state)).Inc()
+	if state == Done {
+		r.metrics.seconds.Observe(time.Since(c.CreatedAt).Seconds())
+	}
+	level := slog.LevelInfo
+	if state != Done {
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{
+		slog.String("command", c.ID), slog.String("operation", string(c.Operation)), slog.String("state", string(state)),
+		slog.String("dossier", c.dossier()), slog.String("contact", c.contact()), slog.Int("attempts", c.Attempts),
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error())) // leadgridapi leaves LeadGrid's words out of it
+	}
+	r.log.LogAttrs(ctx, level, "command", attrs...)
+}

@@ -1,0 +1,38 @@
+package writeback_test
+
+import (
+	"testing"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
+)
+
+func TestContactDossierCVAndNoteInOneTransaction(t *testing.T) {
+	w := newRig(t, leadgridtest.Options{})
+	w.start(options())
+	var contact, dossier, cv, note, update string
+	err := w.pool.QueryRow(t.Context(), `
+		WITH contact AS (SELECT create_contact('Ann Peeters', email => 'ann@example.com', kind => '{candidate}') AS id),
+		dossier AS (SELECT create_dossier('candidate', 'Ann Peeters', contact_id => id) AS id FROM contact),
+		cv AS (SELECT upload_cv(id, '%PDF-1.7 Ann') AS id FROM dossier),
+		note AS (SELECT add_note(id, 'Called, is interested') AS id FROM dossier),
+		change AS (SELECT update_dossier(id, '{"phone": "+32 2 555 01 00"}') AS id FROM dossier)
+		SELECT contact.id, dossier.id, cv.id, note.id, change.id FROM contact, dossier, cv, note, change`,
+	).Scan(&contact, &dossier, &cv, &note, &update)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{contact, dossier, cv, note, update} {
+		w.done(id)
+	}
+	var name, phone, email, path, content string
+	w.scan(`SELECT d.name, d.phone, c.email, d.cv_url, n.content
+		FROM dossiers d JOIN contacts c ON c.id = d.contact_id JOIN notes n ON n.dossier_id = d.id`, &name, &phone, &email, &path, &content)
+	if name != "Ann Peeters" || phone != "+32 2 555 01 00" || email != "ann@example.com" || content != "Called, is interested" {
+		t.Errorf("mirrored %q %q %q %q %q", name, phone, email, path, content)
+	}
+	var cvs, queued int
+	w.scan(`SELECT (SELECT count(*) FROM command_cvs), (SELECT count(*) FROM command_queue)`, &cvs, &queued)
+	if cvs != 0 || queued != 0 {
+		t.Errorf("%d CVs and %d places in the queue are left", cvs, queued)
+	}
+}

@@ -1,14 +1,13 @@
 package budget
 
 import (
-	"cmp"
 	"math"
 	"time"
 )
 
 const (
 	// margin keeps the pace a little below what is believed to be the limit, so that jitter does not cross it.
-	margin = 0.985
+	margin = 0.99
 	// firstPace is how many requests a second are sent before anything is known, and doubling how soon that doubles
 	// while nothing refuses.
 	firstPace = 10
@@ -17,8 +16,17 @@ const (
 	// firstWindow is what an announced limit is taken to be per, until readings show it. An assumption: LeadGrid's
 	// numbers are not published, and a minute is what most services mean.
 	firstWindow = time.Minute
-	// distrust is how long announced limits are ignored after they were contradicted twice.
+	// settled is after how long all replicas have told what they saw.
+	settled = 1500 * time.Millisecond
+	// recovery is how long, after a refusal, the pace takes to come back to what was measured, hold how long it then stays.
+	recovery = 10 * time.Second
+	hold     = 2 * time.Minute
+	// distrust is how long announced limits are ignored after they were contradicted three times in a row.
 	distrust = 10 * time.Minute
+	// odd is how far suspicion must have grown for the limit to be taken for a bucket's.
+	odd = 8
+	// forever is longer than any window.
+	forever = 1000 * time.Hour
 )
 
 // Learned is the part of the state that LeadGrid's answers have taught.
@@ -30,41 +38,37 @@ type Learned struct {
 
 	// Limit is the announced limit, 0 if none is.
 	Limit int `json:"limit,omitempty"`
-	// Window is the length of LeadGrid's fixed window, once two of its edges were seen.
-	Window time.Duration `json:"window,omitempty"`
-	// Presumed is what the limit is taken to be per while no window has been seen, and Since when that began.
-	Presumed time.Duration `json:"presumed,omitempty"`
-	Since    time.Time     `json:"since,omitzero"`
-	// Edge is when the announced remaining last jumped back.
-	Edge Span `json:"edge,omitzero"`
-	// Gradual says that the server gives tokens back one by one (a sliding window or a bucket), not all at once.
-	Gradual bool `json:"gradual,omitempty"`
-	// Pace is the requests a second held to be sustainable.
-	Pace float64 `json:"pace,omitempty"`
+	// Window is for how long a request counts against the limit, as far as is known. It lies between Shortest and
+	// Longest; Returned says that requests were seen to stop counting at all, and until then it is an assumption.
+	Window   time.Duration `json:"window,omitempty"`
+	Shortest time.Duration `json:"shortest,omitempty"`
+	Longest  time.Duration `json:"longest,omitempty"`
+	Returned bool          `json:"returned,omitempty"`
+	Doubted  time.Time     `json:"doubted,omitzero"`
+	// Refill is how many requests a second a bucket takes, where requests do not count for a certain time. Odd counts
+	// what spoke for that.
+	Refill float64 `json:"refill,omitempty"`
+	Odd    int     `json:"odd,omitempty"`
 	// Contradicted counts refusals that the announced remaining did not foretell; Distrusted is until when it is ignored.
 	Contradicted int       `json:"contradicted,omitempty"`
 	Distrusted   time.Time `json:"distrusted,omitzero"`
 
-	// Ceiling is the pace measured between two refusals, Plateau how long regaining it takes.
-	Ceiling float64       `json:"ceiling,omitempty"`
-	Plateau time.Duration `json:"plateau,omitempty"`
+	// Ceiling is the pace that the last refusal showed to be the limit.
+	Ceiling float64 `json:"ceiling,omitempty"`
+
+	// History is when requests were accepted, as far as a window reaches.
+	History History `json:"history,omitzero"`
+	// Reading is the newest announced remaining; Change an older one and the next, kept until all replicas have told
+	// what they sent before.
+	Reading Reading `json:"reading,omitzero"`
+	Change  Change  `json:"change,omitzero"`
+	// Stretch measures some accepted requests, Cycle those since the last refusal.
+	Stretch Measure `json:"stretch,omitzero"`
+	Cycle   Measure `json:"cycle,omitzero"`
 	// Grown is for how long requests have waited for the pace since the last refusal, Pressed when one last did.
 	Grown   time.Duration `json:"grown,omitempty"`
 	Pressed time.Time     `json:"pressed,omitzero"`
-
-	// Cycle measures from one end of a block to the next, Block over some requests.
-	Cycle   Measure `json:"cycle,omitzero"`
-	Block   Measure `json:"block,omitzero"`
-	Reading Reading `json:"reading,omitzero"`
 }
-
-// Span is an interval in which something happened.
-type Span struct {
-	From time.Time `json:"from"`
-	To   time.Time `json:"to"`
-}
-
-func (e Span) mid() time.Time { return e.From.Add(e.To.Sub(e.From) / 2) }
 
 // Reading is an announced remaining, and the request whose answer told it: LeadGrid counted it between the two times.
 type Reading struct {
@@ -73,14 +77,17 @@ type Reading struct {
 	Answered  time.Time `json:"answered"`
 }
 
-// Measure counts accepted requests since a moment.
+// Change is one reading and the next.
+type Change struct {
+	From Reading `json:"from"`
+	To   Reading `json:"to"`
+}
+
+// Measure counts accepted requests since a moment, at which so many remained.
 type Measure struct {
-	Start    time.Time `json:"start,omitzero"`
-	Accepted int       `json:"accepted,omitempty"`
-	// First and Low are the announced remaining at the start and the lowest since, Edge whether it jumped back.
-	First int  `json:"first,omitempty"`
-	Low   int  `json:"low,omitempty"`
-	Edge  bool `json:"edge,omitempty"`
+	Start     time.Time `json:"start,omitzero"`
+	Accepted  int       `json:"accepted,omitempty"`
+	Remaining int       `json:"remaining,omitempty"`
 }
 
 // Seen is one answer of LeadGrid (or none: Status 0).
@@ -100,20 +107,23 @@ func (s *State) Observe(o Seen) {
 	if s.Cycle.Start.IsZero() {
 		s.Cycle.Start = o.Sent
 	}
+	foretold := s.Limit == 0 || s.Reading.Remaining-s.out() < max(3, s.Limit/10) || o.Sent.Sub(s.Reading.Answered) > settled
+	accepted := o.Status != 429
+	if accepted {
+		s.Cycle.Accepted++
+		s.Stretch.Accepted++
+		s.History.add(o.Sent.Add(o.Answered.Sub(o.Sent)/2), max(s.Window, time.Second))
+	}
 	if o.Limit > 0 {
 		s.announced(o)
 		if 0 <= o.Remaining && o.Remaining <= o.Limit {
 			s.read(o)
 		}
 	}
-	if o.Status == 429 {
-		s.refused(o)
-		return
-	}
-	s.Cycle.Accepted++
-	if s.Limit > 0 {
-		s.Block.Accepted++
+	if accepted {
 		s.judge(o.Answered)
+	} else {
+		s.refused(o, foretold)
 	}
 }
 
@@ -125,146 +135,207 @@ func (s *State) observeAll(seen []Seen, ahead time.Duration) {
 	}
 }
 
-// announced takes in a limit. A changed one scales what was learned of the old.
+// announced takes in a limit.
 func (s *State) announced(o Seen) {
 	if s.Limit == o.Limit {
 		return
 	}
 	if s.Limit == 0 {
-		s.Presumed, s.Since = firstWindow, o.Sent
+		s.Window, s.Longest = firstWindow, forever
 	}
-	if s.Pace > 0 {
-		s.Pace *= float64(o.Limit) / float64(s.Limit)
-	}
-	s.Limit, s.Block = o.Limit, Measure{}
+	s.Limit, s.Change, s.Stretch = o.Limit, Change{}, Measure{}
 }
 
 // read takes in an announced remaining, if it is newer than the last in LeadGrid's own order. Of two requests that were
 // under way together either may have been counted first: the lower figure is kept.
 func (s *State) read(o Seen) {
 	r := Reading{Remaining: o.Remaining, Sent: o.Sent, Answered: o.Answered}
-	old := s.Reading
+	last := s.Reading
 	switch {
-	case old.Sent.IsZero():
-	case !r.Sent.Before(old.Answered):
-		lack := s.Limit - old.Remaining
-		if gain := r.Remaining - old.Remaining; lack >= 3 && gain*4 >= lack*3 {
-			s.edge(Span{From: old.Sent, To: r.Answered})
+	case last.Sent.IsZero():
+	case !r.Sent.Before(last.Answered):
+		if s.Change.To.Sent.IsZero() || r.Remaining-last.Remaining > max(0, s.Change.To.Remaining-s.Change.From.Remaining) {
+			s.Change = Change{From: last, To: r}
 		}
-	case !old.Sent.Before(r.Answered) || r.Remaining >= old.Remaining:
+	case !last.Sent.Before(r.Answered) || r.Remaining >= last.Remaining:
 		return
 	}
 	s.Reading = r
-	if s.Block.Start.IsZero() {
-		s.Block = Measure{Start: r.Answered, First: r.Remaining, Low: r.Remaining}
+	if s.Stretch.Start.IsZero() {
+		s.Stretch = Measure{Start: r.Answered, Remaining: r.Remaining}
 	}
-	s.Block.Low = min(s.Block.Low, r.Remaining)
+	if c := s.Change; !c.To.Sent.IsZero() && o.Answered.Sub(c.To.Answered) > settled {
+		s.Change = Change{}
+		s.compare(c)
+	}
 }
 
-// edge learns from a jump back of the announced remaining: a new fixed window began then.
-func (s *State) edge(e Span) {
-	s.Block.Edge, s.Gradual = true, false
-	// The end of a Retry-After is such an edge too, known to about a second.
-	if back := s.BlockedUntil.Add(-2 * time.Second); back.After(e.From) && back.Before(e.To) {
-		e.From = back
+// compare learns for how long a request counts from two readings. What counts against the limit at some time is the
+// latest requests, as many as are missing from it: the window reaches back at least to the oldest of them and, if at the
+// next reading fewer counted, then it did not reach back to that time from there. This holds for windows that are fixed
+// and for those that slide; for a bucket it leads to the pace at which it stays just above empty.
+func (s *State) compare(c Change) {
+	missing := s.Limit - c.From.Remaining
+	oldest, _, ok := s.History.last(c.From.Answered, missing)
+	if !ok {
+		return // others use the same key, more than we do
 	}
-	last := s.Edge
-	s.Edge = e
+	shortest := max(0, c.From.Sent.Sub(s.History.at(oldest+1)))
+	if c.To.Remaining < c.From.Remaining {
+		s.atLeast(shortest)
+		return
+	}
+	s.Returned = true
+	longest := forever
+	if before, _, ok := s.History.last(c.From.Sent.Add(-s.History.Slot), missing+1); ok {
+		longest = c.To.Answered.Sub(s.History.at(before))
+	}
+	gain := c.To.Remaining - c.From.Remaining
+	most := missing >= max(3, s.Limit/10) && 2*gain > missing
+	if s.bucket() && float64(gain) < 3*s.Refill*c.To.Answered.Sub(c.From.Sent).Seconds() {
+		most = false
+	}
+	s.doubt(c.To.Answered)
+	agrees := shortest <= s.Longest && s.Shortest <= longest
 	switch {
-	case last.To.IsZero():
-		return
-	case !e.From.After(last.To):
-		s.Edge = Span{From: later(last.From, e.From), To: earlier(last.To, e.To)}
-		return
+	case agrees:
+		s.Shortest, s.Longest = max(s.Shortest, shortest), min(s.Longest, longest)
+	default:
+		s.Shortest, s.Longest = shortest, longest
 	}
-	apart := e.mid().Sub(last.mid())
-	if s.Window > 0 {
-		if n := (apart + s.Window/2) / s.Window; n >= 1 {
-			if off := apart/n - s.Window; off.Abs() <= s.Window/6 {
-				s.Window += off / 3
-				s.Pace = margin * float64(s.Limit) / s.Window.Seconds()
-				return
-			}
-		}
+	switch {
+	case most:
+		s.Odd = 0
+	case !agrees:
+		s.suspect()
+	case !s.bucket():
+		s.Odd = max(s.Odd-1, 0)
 	}
-	s.Window = apart
-	s.Pace = margin * float64(s.Limit) / s.Window.Seconds()
+	if known := s.known(); known > s.Window || most && s.exact() {
+		s.Window = known
+	}
 }
 
-// judge looks at a stretch of accepted requests: are tokens given back while it lasts, and is there room for more?
+// doubt widens what is believed of the window a little with every window, so that no mistake stays for good.
+func (s *State) doubt(now time.Time) {
+	since := now.Sub(s.Doubted)
+	s.Doubted = now
+	if s.Longest == forever || since > 10*s.Window {
+		return
+	}
+	s.Shortest -= since / 500
+	s.Longest += since / 500
+}
+
+// atLeast notes that a request counts for at least that long.
+func (s *State) atLeast(d time.Duration) {
+	if d <= s.Window+s.Window/50 {
+		return
+	}
+	s.Window, s.Shortest, s.Longest = d, d, forever
+	if !s.Returned {
+		s.Window = roundUp(d)
+	}
+}
+
+// exact says whether the window's length is known well.
+func (s *State) exact() bool { return s.Longest-s.Shortest <= s.Longest/4 }
+
+// known is the window as far as readings have shown it.
+func (s *State) known() time.Duration {
+	if s.exact() {
+		return s.Shortest + (s.Longest-s.Shortest)/4 // the lower bound comes closer, for it is met more often
+	}
+	return min(max(s.Window, s.Shortest), s.Longest)
+}
+
+// judge looks at a stretch of accepted requests. If meanwhile as many stopped counting as were sent, though more were
+// waiting, then the limit allows more.
 func (s *State) judge(now time.Time) {
-	b := s.Block
-	if b.Start.IsZero() || b.Accepted < 6 {
+	m := s.Stretch
+	if took := now.Sub(m.Start); m.Start.IsZero() || m.Accepted < 5 || s.bucket() && m.Accepted < s.Limit/10 && took < firstWindow {
 		return
 	}
-	back := float64(s.Reading.Remaining-b.First+b.Accepted) / float64(b.Accepted)
-	if !b.Edge {
-		switch {
-		case back >= 0.5:
-			s.Gradual = true
-		case back <= 0.1:
-			s.Gradual = false
-		}
+	back := s.Reading.Remaining - m.Remaining + m.Accepted
+	rate := float64(max(back, 0)) / now.Sub(m.Start).Seconds()
+	pressed := !s.Pressed.Before(m.Start)
+	switch missing := s.Limit - max(s.Reading.Remaining, m.Remaining); {
+	case !s.bucket():
+	case missing >= 3:
+		s.Refill += (min(max(rate, s.Refill/2), 2*s.Refill) - s.Refill) / 2
+	case pressed:
+		s.Refill *= 1.5 // a full bucket does not tell how fast it could be filled
 	}
-	took := now.Sub(b.Start).Seconds()
-	floor := 1 + s.Limit/50
-	switch {
-	case s.Window > 0:
-	case back >= 0.8 && b.Low > floor && !s.Pressed.Before(b.Start):
-		room := margin * float64(s.Limit) / float64(max(1, s.Limit-b.Low))
-		if f := min(2, room); f > 1.01 {
-			s.Pace = s.announcedPace(now) * f
-		}
-	case s.Gradual && b.Low < floor && took > 1:
-		s.Pace = margin * max(back, 0.5) * float64(b.Accepted) / took
-	case b.Accepted < s.Limit/4:
-		return
+	if 5*back >= 4*m.Accepted && pressed {
+		s.Window = max(min(s.Window, s.known()), s.Window/2, time.Millisecond)
 	}
-	s.Block = Measure{Start: now, First: s.Reading.Remaining, Low: s.Reading.Remaining}
+	s.Stretch = Measure{Start: now, Remaining: s.Reading.Remaining}
 }
 
 // refused obeys a 429 and learns from it.
-func (s *State) refused(o Seen) {
+func (s *State) refused(o Seen, foretold bool) {
 	s.Refusals++
 	until := o.Answered.Add(o.RetryAfter)
-	known := o.Sent.Before(s.RefusedAt) || s.Blocked(o.Sent)
+	news := !o.Sent.Before(s.RefusedAt) && !s.Blocked(o.Sent)
 	if until.After(s.BlockedUntil) {
 		s.BlockedUntil = until
 		s.BlockedWhy = refusalWhy(o.RetryAfter)
 	}
-	if known {
+	if !news {
 		return // sent before this block was known: it tells nothing new
 	}
 	s.RefusedAt = o.Answered
-	if foretold := o.Remaining == 0 || s.Reading.Remaining-s.out() < max(3, s.Limit/10); s.Limit > 0 && !foretold {
-		s.Contradicted++
-		if s.Contradicted >= 2 {
+	s.Ceiling = s.measured(until)
+	if s.Limit > 0 {
+		s.tooFast(o)
+		if foretold {
+			s.Contradicted = 0
+		} else if s.Contradicted++; s.Contradicted >= 3 {
 			s.Contradicted, s.Distrusted = 0, o.Answered.Add(distrust)
 		}
 	}
-	took := until.Sub(s.Cycle.Start)
-	measured := float64(s.Cycle.Accepted) / took.Seconds()
-	before := s.guessedPace()
-	s.Ceiling = before / 2
-	if took >= 2*time.Second && s.Cycle.Accepted > 0 {
-		s.Ceiling = measured
-	}
-	s.Plateau = min(max(2*took, 30*time.Second), 10*time.Minute)
 	s.Grown = 0
-	s.Cycle = Measure{Start: until}
-	s.Block = Measure{}
-	if s.Window == 0 && o.RetryAfter > s.Presumed && !s.Gradual {
-		s.presume(o.Answered, roundUp(o.RetryAfter))
+	s.Cycle, s.Stretch = Measure{Start: until}, Measure{}
+}
+
+// tooFast corrects the window after a refusal: it reaches from the oldest request that counts to the end of the block, or
+// else the pace is halved.
+func (s *State) tooFast(o Seen) {
+	before := s.Window
+	if oldest, _, ok := s.History.last(o.Answered, s.Limit); ok || len(s.History.Count) > 0 {
+		s.atLeast(o.Sent.Add(o.RetryAfter - time.Second).Sub(s.History.at(oldest + 1)))
 	}
+	if o.RetryAfter < s.Window/16 {
+		s.suspect() // a bucket has one soon
+	}
+	switch {
+	case s.bucket():
+		s.Refill /= 2
+	case s.Window >= before+before/2:
+	case s.exact():
+		s.Longest += s.Longest / 32 // it was a little too early
+	default:
+		s.Window = 2 * before
+	}
+}
+
+// measured is the pace that a refusal shows to be the limit, nearly.
+func (s *State) measured(until time.Time) float64 {
+	if s.trusted(s.RefusedAt) {
+		return s.announcedPace(s.RefusedAt) / 2
+	}
+	if s.Ceiling > 0 && s.Grown > recovery+hold/2 {
+		return s.guessedPace() // it has changed so slowly that the refusal is its own doing
+	}
+	took := until.Sub(s.Cycle.Start)
+	if took >= 2*time.Second && s.Cycle.Accepted > 0 {
+		return float64(s.Cycle.Accepted) / took.Seconds()
+	}
+	return s.guessedPace() / 2
 }
 
 func refusalWhy(retryAfter time.Duration) string {
 	return "LeadGrid refused a request (429) and asked to wait " + retryAfter.String()
-}
-
-// presume takes the limit to be per a longer time than before.
-func (s *State) presume(now time.Time, window time.Duration) {
-	s.Presumed, s.Since, s.Pace = window, now, 0
 }
 
 // roundUp returns the smallest usual window that is not shorter than d.
@@ -283,9 +354,6 @@ func (s *State) pressed(now time.Time) {
 		s.Grown += min(gap, time.Second)
 		s.Pressed = now
 	}
-	if s.Limit > 0 && s.Window == 0 && !s.Gradual && now.Sub(s.Since) > s.Presumed && s.Edge.To.IsZero() {
-		s.presume(now, roundUp(s.Presumed+1))
-	}
 }
 
 // pace is how many requests a second may be sent now.
@@ -303,80 +371,122 @@ func (s *State) trusted(now time.Time) bool {
 
 // announcedPace follows the headers.
 func (s *State) announcedPace(now time.Time) float64 {
-	pace := s.Pace
-	if pace == 0 {
-		// No window has been seen yet: spend half of what is left in the time that it is presumed to last, quickly
-		// at first. Whatever the window turns out to be, this neither runs dry nor learns nothing.
-		left := float64(s.Reading.Remaining)
-		if pace = left / 2 / s.Presumed.Seconds(); left > float64(s.Limit)/2 && s.Presumed == firstWindow {
-			pace = max(pace, firstPace)
-		}
-		if !s.Edge.To.IsZero() {
-			pace = max(pace, margin*float64(s.Limit)/s.Presumed.Seconds())
-		}
+	if !s.Returned {
+		// How long a request counts is not known yet: spend half of what is left in the time assumed. Whatever the
+		// window turns out to be, this does not run dry.
+		return max(float64(s.Reading.Remaining)/2, 0.5) / s.Window.Seconds()
 	}
-	if edge, known := s.nextEdge(now); known {
-		left := max(edge.Sub(now).Seconds(), 0.1)
-		pace = min(pace, max(float64(s.Reading.Remaining-s.out()), 1)/left)
+	if s.bucket() {
+		surplus := float64(s.Reading.Remaining - max(2, s.Limit/32))
+		return margin*s.Refill + max(0, min(surplus/30, max(s.Refill, float64(s.Limit)/600)))
 	}
-	return max(pace, 1e-4)
+	pace := margin * float64(s.Limit) / s.Window.Seconds()
+	left, more := s.left(now)
+	if wait := more.Sub(now).Seconds(); 2*float64(left) < pace*wait {
+		pace = max(float64(left), 1) / wait // a burst went out, or others use the same key: make the rest last
+	}
+	return pace
 }
 
-// guessedPace goes by refusals alone: doubling until the first one; after one half of what was measured, quickly back to
-// nearly that, and from there slowly and then faster beyond (CUBIC's curve).
+// guessedPace goes by refusals alone: doubling until the first one. After a refusal it is half of what was measured, soon
+// again nearly that, and after a while slowly and then ever faster beyond.
 func (s *State) guessedPace() float64 {
 	if s.Ceiling == 0 {
 		return min(firstPace*math.Exp2(s.Grown.Seconds()/doubling.Seconds()), maxPace)
 	}
-	x := s.Grown.Seconds()/cmp.Or(s.Plateau, time.Minute).Seconds() - 1
-	return min(max(s.Ceiling*(0.97+0.47*x*x*x), 1e-3), maxPace)
+	const most = 0.97
+	pace := most
+	switch grown := s.Grown; {
+	case grown < recovery:
+		pace = 0.5 + (most-0.5)*grown.Seconds()/recovery.Seconds()
+	case grown > recovery+hold:
+		x := (grown - recovery - hold).Seconds() / hold.Seconds()
+		pace = most + x*x*x
+	}
+	return min(max(s.Ceiling*pace, 1e-3), maxPace)
 }
 
-// nextEdge says when the fixed window that now is in ends, as far as that can be foretold.
-func (s *State) nextEdge(now time.Time) (time.Time, bool) {
-	if s.Window == 0 || s.Edge.To.IsZero() {
-		return time.Time{}, false
+// bucket says whether the server gives requests back at a steady rate, as a bucket does, not each after a certain time.
+func (s *State) bucket() bool { return s.Odd >= odd }
+
+// suspect notes that something does not go with a window, fixed or sliding.
+func (s *State) suspect() {
+	if s.bucket() {
+		return
 	}
-	n := now.Sub(s.Edge.To)/s.Window + 1
-	return s.Edge.To.Add(n * s.Window), true
+	if s.Odd = min(s.Odd+odd/2, odd); s.bucket() {
+		s.Refill = float64(s.Limit) / s.Window.Seconds()
+	}
+}
+
+// horizon is how far ahead tokens are leased now: a small part of a window.
+func (s *State) horizon() time.Duration {
+	if s.Limit == 0 {
+		return horizon
+	}
+	return min(max(s.Window/fineness, 20*time.Millisecond), horizon)
 }
 
 // depth is how many tokens may be saved up and spent at once.
 func (s *State) depth(pace float64) float64 {
 	if s.Limit > 0 {
-		return max(1, min(burst*float64(s.Limit), float64(s.Reading.Remaining)/2))
+		depth := burst * float64(s.Limit)
+		if !s.Returned {
+			depth = min(depth, float64(s.Reading.Remaining)/4)
+		}
+		return max(1, depth)
 	}
 	return max(1, pace/10)
 }
 
-// room is how many tokens LeadGrid's last answer leaves, and when there may be more if there are none.
+// left is how many requests LeadGrid would still take now, all those under way counted, and when more will follow.
+func (s *State) left(now time.Time) (n int, more time.Time) {
+	out := s.out()
+	missing := s.Limit - s.Reading.Remaining
+	if s.bucket() {
+		rate := 0.9 * s.Refill
+		back := now.Sub(s.Reading.Answered).Seconds() * rate
+		n = min(s.Reading.Remaining+int(back), s.Limit) - out
+		return n, now.Add(seconds((1 - back + math.Floor(back)) / rate))
+	}
+	window := s.Window
+	if s.exact() {
+		window += (s.Longest - window) / 2
+	}
+	back := s.History.before(s.Reading.Answered, missing, now.Add(-window))
+	// Only a few at once on the strength of the history alone: the next reading tells.
+	n = s.Reading.Remaining + min(back, 2+int(float64(s.Limit)/window.Seconds()*s.horizon().Seconds())) - out
+	if slot, _, ok := s.History.last(s.Reading.Answered, missing-back); ok {
+		more = s.History.at(slot + 1).Add(window)
+	} else {
+		more = s.Reading.Answered.Add(window)
+	}
+	return n, later(more, now)
+}
+
+// room is how many tokens may be given, and when there may be more if there are none.
 func (s *State) room(now time.Time) (int, time.Time) {
-	const plenty = 1 << 30
 	if !s.trusted(now) {
-		return plenty, now
+		return math.MaxInt32, now
+	}
+	n, more := s.left(now)
+	if n >= 1 {
+		return n, now
 	}
 	out := s.out()
-	left := s.Reading.Remaining - out
-	if !now.Before(s.BlockedUntil) && s.BlockedUntil.After(s.Reading.Answered) {
-		// Since a block ended nothing was read: a few requests may go and see.
-		return max(2-out, 0), now.Add(horizon)
+	switch {
+	case s.BlockedUntil.After(s.Reading.Answered):
+		return max(2-out, 0), now.Add(s.horizon()) // the block is over: go and see
+	case out == 0 && now.Sub(s.Reading.Answered) >= max(time.Second, s.Window/8) && !s.own():
+		return 1, now // others use the key: nobody knows when theirs stop counting
+	case !s.own():
+		return 0, earlier(more, s.Reading.Answered.Add(max(time.Second, s.Window/8)))
 	}
-	if s.Gradual {
-		left += int(now.Sub(s.Reading.Answered).Seconds() * s.announcedPace(now) / margin)
-		return min(left, s.Limit-out), now.Add(seconds(1 / s.announcedPace(now)))
-	}
-	if edge, known := s.nextEdge(now); known {
-		if edge.Add(-s.Window).After(s.Reading.Answered) {
-			return max(2-out, 0), now.Add(horizon) // a new window should have begun
-		}
-		return left, edge
-	}
-	if left < 1 {
-		probe := s.Granted.Add(time.Second)
-		if !now.Before(probe) && out == 0 {
-			return 1, probe
-		}
-		return 0, later(probe, now.Add(horizon))
-	}
-	return left, now.Add(horizon)
+	return 0, later(more, now.Add(s.horizon()/4))
+}
+
+// own says whether all requests that count are our own.
+func (s *State) own() bool {
+	_, _, ok := s.History.last(s.Reading.Answered, s.Limit-s.Reading.Remaining)
+	return ok
 }

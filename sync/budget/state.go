@@ -2,7 +2,6 @@ package budget
 
 import (
 	"maps"
-	"math"
 	"time"
 )
 
@@ -26,7 +25,7 @@ func (s Share) String() string {
 var guaranteed = [shares]float64{Events: 0.60, WriteBack: 0.30, Sweeps: 0.10}
 
 const (
-	// horizon is how far ahead tokens are leased. It bounds what dies with a lease holder and how long another
+	// horizon is how far ahead tokens are leased at most. It bounds what dies with a lease holder and how long another
 	// share waits behind one.
 	horizon = 250 * time.Millisecond
 	// lapse is when tokens that nobody accounted for are held to be lost with their holder.
@@ -45,9 +44,9 @@ type State struct {
 	SweepShare float64 `json:"sweep_share,omitempty"`
 	// Leases says how many requests each replica may have under way or still to send.
 	Leases map[string]Lease `json:"leases,omitempty"`
-	// Next is when the next token falls due, for all shares together and for each share's guaranteed part.
-	Next      time.Time         `json:"next,omitzero"`
-	NextShare [shares]time.Time `json:"next_share,omitzero"`
+	// All holds the tokens of all shares together, Own those of each share's guaranteed part.
+	All Pot         `json:"all"`
+	Own [shares]Pot `json:"own"`
 	// Granted is when the last token was given.
 	Granted time.Time `json:"granted,omitzero"`
 	// Used counts the tokens given to each share.
@@ -116,18 +115,20 @@ func (s *State) Grant(now time.Time, ask Ask) Answer {
 	pace := s.pace(now)
 	depth := s.depth(pace)
 	room, roomAt := s.room(now)
-	all := clock{next: &s.Next, rate: pace, depth: depth}
+	ahead := s.horizon()
+	s.All.fill(now, pace, depth)
 	given := 0
 	for c := range shares {
 		if ask.Want[c] <= 0 {
 			continue
 		}
 		part := s.part(c)
-		own := clock{next: &s.NextShare[c], rate: pace * part, depth: max(1, depth*part)}
-		lots := own.take(now, min(ask.Want[c], room-given))
+		own, rate := &s.Own[c], pace*part
+		own.fill(now, rate, max(1, depth*part))
+		lots := own.take(now, min(ask.Want[c], room-given), rate, ahead)
 		n := tokens(lots)
-		all.spend(now, n)
-		lent := all.take(now, min(ask.Want[c], room-given)-n)
+		s.All.Level -= float64(n)
+		lent := s.All.take(now, min(ask.Want[c], room-given)-n, pace, ahead)
 		n += tokens(lent)
 		for _, lot := range append(lots, lent...) {
 			lot.Share = c
@@ -140,7 +141,7 @@ func (s *State) Grant(now time.Time, ask Ask) Answer {
 		case given >= room:
 			answer.Until[c], answer.Why = roomAt, "LeadGrid's limit is used up for now"
 		default:
-			answer.Until[c], answer.Why = earlier(own.due(now), all.due(now)), "LeadGrid's limit allows no more at once"
+			answer.Until[c], answer.Why = now.Add(min(own.due(1, rate), s.All.due(1, pace))), "LeadGrid's limit allows no more at once"
 			s.pressed(now)
 		}
 	}
@@ -160,10 +161,9 @@ func (s *State) settle(now time.Time, ask Ask) {
 	if ask.SweepShare > 0 {
 		s.SweepShare = min(ask.SweepShare, 0.9)
 	}
-	pace := s.pace(now)
 	for c, n := range ask.Back {
-		s.NextShare[c] = s.NextShare[c].Add(-seconds(float64(n) / (pace * s.part(Share(c)))))
-		s.Next = s.Next.Add(-seconds(float64(n) / pace))
+		s.Own[c].Level += float64(n)
+		s.All.Level += float64(n)
 		s.Used[c] -= int64(n)
 	}
 	delete(s.Leases, ask.Replica)
@@ -188,50 +188,48 @@ func tokens(lots []Lot) (n int) {
 	return n
 }
 
-// clock is a token bucket kept as one time: the next token is due at *next, up to depth tokens are saved up.
-type clock struct {
-	next        *time.Time
-	rate, depth float64
+// Pot is a token bucket: tokens fall due at a rate and are saved up to a depth. It may be in debt.
+type Pot struct {
+	Level float64   `json:"level"`
+	At    time.Time `json:"at"`
 }
 
-// start is where the next token falls due, not counting what was saved up. A debt made at another pace is forgiven
-// beyond what this pace could have run up.
-func (c clock) start(now time.Time) time.Time {
-	return earlier(later(*c.next, now), now.Add(seconds((c.depth+1)/c.rate)))
-}
-
-// due says when the next token may be used: in the past when tokens were saved up.
-func (c clock) due(now time.Time) time.Time {
-	return c.start(now).Add(-seconds((c.depth - 1) / c.rate))
-}
-
-// spend takes n tokens whether or not they are due.
-func (c clock) spend(now time.Time, n int) {
-	if n > 0 {
-		*c.next = c.start(now).Add(seconds(float64(n) / c.rate))
+// fill adds what has fallen due since the last time.
+func (p *Pot) fill(now time.Time, rate, depth float64) {
+	switch {
+	case p.At.IsZero():
+		p.Level, p.At = depth, now
+	case now.After(p.At):
+		p.Level += rate * now.Sub(p.At).Seconds()
+		p.At = now
 	}
+	p.Level = min(max(p.Level, -depth), depth)
+}
+
+// due says in how long the i-th next token falls due.
+func (p *Pot) due(i int, rate float64) time.Duration {
+	return seconds(max(0, float64(i)-p.Level) / rate)
 }
 
 // take leases up to n tokens that fall due within the horizon: at most one lot at once and one spread over time.
-func (c clock) take(now time.Time, n int) []Lot {
-	by := func(t time.Time) int {
-		return max(0, int(math.Floor(t.Sub(c.due(now)).Seconds()*c.rate+1e-6))+1)
-	}
-	n = min(n, by(now.Add(horizon)))
+func (p *Pot) take(now time.Time, n int, rate float64, horizon time.Duration) []Lot {
+	const rounding = 1e-6
+	n = min(n, int(p.Level+rate*horizon.Seconds()+rounding))
 	if n <= 0 {
 		return nil
 	}
 	var lots []Lot
-	ready := min(n, by(now))
+	ready := min(n, int(p.Level+rounding))
 	if ready > 0 {
 		lots = append(lots, Lot{N: ready, Start: now, Until: now.Add(grace)})
+	} else {
+		ready = 0
 	}
 	if rest := n - ready; rest > 0 {
-		every := seconds(1 / c.rate)
-		first := c.due(now).Add(seconds(float64(ready) / c.rate))
-		lots = append(lots, Lot{N: rest, Start: first, Every: every, Until: first.Add(time.Duration(rest)*every + grace)})
+		last := now.Add(p.due(n, rate))
+		lots = append(lots, Lot{N: rest, Start: now.Add(p.due(ready+1, rate)), Every: seconds(1 / rate), Until: last.Add(grace)})
 	}
-	c.spend(now, n)
+	p.Level -= float64(n)
 	return lots
 }
 

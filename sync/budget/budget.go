@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -33,6 +34,8 @@ type Options struct {
 	SweepShare func() float64
 	// Registerer receives the metrics, when given.
 	Registerer prometheus.Registerer
+	// Logger hears of refusals and of lost connections, when given.
+	Logger *slog.Logger
 	// Now replaces every clock, the database's too, for tests in simulated time; waiting still takes real time, so set
 	// Patience to a negative value with it.
 	Now func() time.Time
@@ -44,6 +47,8 @@ const (
 	// takes it keeps a request from being sent 250 ms after another replica met a refusal, even when no
 	// notification comes through.
 	fresh = 120 * time.Millisecond
+	// justRead is for how long what was read may be used however long the reading took.
+	justRead = 20 * time.Millisecond
 )
 
 // Budget is one replica's access to the shared budget.
@@ -52,6 +57,7 @@ type Budget struct {
 	opts     Options
 	patience time.Duration
 	metrics  *metrics
+	log      *slog.Logger
 	urgent   chan struct{} // a refusal waits to be published
 
 	mu      sync.Mutex
@@ -60,6 +66,7 @@ type Budget struct {
 	version int64
 	ahead   time.Duration // the database's clock minus ours, at most
 	asOf    time.Time     // when reading state began; zero before the first time
+	readAt  time.Time     // when it was read
 	blocked time.Time     // until when nothing may be sent, as far as this replica knows, by its own clock
 	why     string
 	again   [shares]time.Time // a share's want was not met: when to ask again
@@ -67,7 +74,6 @@ type Budget struct {
 	waiting [shares]int
 	asking  bool
 	changed chan struct{} // closed and replaced when any of these changed
-	told    time.Time     // when this replica last told the others what it holds
 }
 
 // New returns the budget kept in the database behind pool, whose search_path must lead to the sync_budget table. Run
@@ -83,6 +89,9 @@ func New(pool *pgxpool.Pool, opts Options) *Budget {
 	}
 	if b.patience == 0 {
 		b.patience = defaultPatience
+	}
+	if b.log = opts.Logger; b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
 	}
 	if b.opts.Replica == "" {
 		b.opts.Replica = randomName()
@@ -148,34 +157,26 @@ func (b *Budget) acquire(ctx context.Context, c Share) error {
 	defer func() { b.waiting[c]-- }()
 	began := b.now()
 	deadline := began.Add(max(b.patience, 0))
-	waited := false
-	for {
+	for asked, waited := false, false; ; {
 		now := b.now()
 		ok, next, why := b.try(now, c)
-		if ok {
-			b.metrics.waited(c, waited, b.now().Sub(began))
+		switch {
+		case ok:
+			b.metrics.waited(c, waited, now.Sub(began))
 			return nil
-		}
-		if next.After(deadline) {
-			b.metrics.refused(c)
-			return &NoTokenError{Until: next, Why: why}
-		}
-		if next.IsZero() && !b.asking {
+		case next.After(deadline):
+			return b.noToken(c, next, why, nil)
+		case !next.IsZero():
+		case asked && now.After(deadline):
+			return b.noToken(c, now.Add(exchangeTimeout/2), "the shared budget does not answer in time", nil)
+		case !b.asking:
+			asked = true
 			if err := b.exchange(ctx); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				b.metrics.refused(c)
-				return &NoTokenError{Until: b.now().Add(time.Second), Why: "the shared budget cannot be asked", Err: err}
+				return b.noToken(c, b.now().Add(exchangeTimeout/2), "the shared budget cannot be asked", err)
 			}
 			continue
-		}
-		if next.IsZero() {
-			if !now.Before(deadline.Add(time.Second)) {
-				b.metrics.refused(c)
-				return &NoTokenError{Until: now.Add(time.Second), Why: "the shared budget does not answer"}
-			}
-			next = deadline.Add(time.Second)
+		default: // another request asks for all who wait
+			asked, next = true, later(deadline, now.Add(exchangeTimeout))
 		}
 		waited = true
 		if err := b.wait(ctx, next.Sub(now)); err != nil {
@@ -184,12 +185,17 @@ func (b *Budget) acquire(ctx context.Context, c Share) error {
 	}
 }
 
+func (b *Budget) noToken(c Share, until time.Time, why string, err error) error {
+	b.metrics.refused(c)
+	return &NoTokenError{Until: until, Why: why, Err: err}
+}
+
 // try takes a token if one may be used at this moment; otherwise next says when to try again, zero after an exchange.
 func (b *Budget) try(now time.Time, c Share) (ok bool, next time.Time, why string) {
 	if now.Before(b.blocked) {
 		return false, b.blocked, b.why
 	}
-	if b.asOf.IsZero() || now.Sub(b.asOf) > fresh {
+	if now.Sub(b.asOf) > fresh && now.Sub(b.readAt) > justRead {
 		return false, time.Time{}, ""
 	}
 	ok, due := b.purse.take(now, c)
@@ -234,6 +240,7 @@ func (b *Budget) observe(o Seen) {
 	}
 	if until := o.Answered.Add(o.RetryAfter); until.After(b.blocked) {
 		b.blocked, b.why = until, refusalWhy(o.RetryAfter)
+		b.log.Warn("LeadGrid refused a request for its rate limit", "retry_after", o.RetryAfter)
 	}
 	b.purse.drop()
 	b.notify()
@@ -257,7 +264,8 @@ func (b *Budget) exchange(ctx context.Context) error {
 	b.purse.seen = nil
 	b.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	// Others may wait for this exchange too: it does not end with the request that began it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTimeout)
 	defer cancel()
 	var answer Answer
 	wants := ask.Want != [shares]int{}
@@ -293,17 +301,16 @@ func (b *Budget) exchange(ctx context.Context) error {
 			}
 		}
 	}
-	b.told = b.now()
 	b.notify()
 	return nil
 }
 
-// adopt takes over what was read, unless something newer is known already.
+// adopt takes over what was read, unless what is known was read later.
 func (b *Budget) adopt(got reading) {
-	if got.version < b.version {
+	if got.version < b.version && got.began.Before(b.asOf) {
 		return
 	}
-	b.state, b.version, b.ahead, b.asOf = got.state, got.version, got.ahead, got.began
+	b.state, b.version, b.ahead, b.asOf, b.readAt = got.state, got.version, got.ahead, got.began, b.now()
 	if until := got.state.BlockedUntil.Add(-got.ahead); until.After(b.blocked) && until.After(b.now()) {
 		b.blocked, b.why = until, got.state.BlockedWhy
 		b.purse.drop()

@@ -45,9 +45,15 @@ func (h *History) add(t time.Time, window time.Duration) {
 	}
 	h.Count[i]++
 	if len(h.Count) > 2*memory {
-		cut := len(h.Count) - memory
+		h.keep(memory)
+	}
+}
+
+// keep drops all but the last n slots.
+func (h *History) keep(n int) {
+	if cut := len(h.Count) - n; cut > 0 {
 		h.Count = slices.Delete(h.Count, 0, cut)
-		h.Start = h.Start.Add(time.Duration(cut) * h.Slot)
+		h.Start = h.at(cut)
 	}
 }
 
@@ -60,6 +66,7 @@ func (h *History) coarser() {
 }
 
 func (h *History) finer() {
+	h.keep(memory)
 	split := make([]int, 0, 2*len(h.Count))
 	for _, n := range h.Count {
 		split = append(split, n/2, n-n/2)

@@ -2,7 +2,6 @@ package budget
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -25,7 +24,9 @@ func (b *Budget) Run(ctx context.Context) error {
 		if ctx.Err() != nil || err == nil {
 			break
 		}
-		// The connection is gone: publish through the pool until there is a new one.
+		b.log.WarnContext(ctx, "no news of the API budget for now; it is read again before requests instead", "error", err)
+		// The connection is gone, perhaps while a refusal was being published: use the pool until there is a new one.
+		b.publish()
 		pause, cancel := context.WithTimeout(ctx, reconnect)
 		b.idle(pause)
 		cancel()
@@ -38,6 +39,11 @@ func (b *Budget) Run(ctx context.Context) error {
 // serve does its work over a connection of its own until that fails.
 func (b *Budget) serve(ctx context.Context) error {
 	config := b.store.pool.Config()
+	if config.BeforeConnect != nil {
+		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
+			return fmt.Errorf("connect for budget news: %w", err)
+		}
+	}
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
 		return fmt.Errorf("connect for budget news: %w", err)
@@ -60,13 +66,12 @@ func (b *Budget) serve(ctx context.Context) error {
 	}
 	for {
 		news, err := b.listen(ctx, conn)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case news == schema:
+		}
+		told, err := b.tell(ctx, conn)
+		if err == nil && !told && news == schema {
 			err = b.look(ctx, conn)
-		default:
-			err = b.tell(ctx, conn)
 		}
 		if err != nil {
 			return err
@@ -107,7 +112,7 @@ func (b *Budget) idle(ctx context.Context) {
 	for {
 		select {
 		case <-b.urgent:
-			if b.tell(ctx, b.store.pool) != nil {
+			if _, err := b.tell(ctx, b.store.pool); err != nil {
 				b.publish()
 				<-ctx.Done()
 			}
@@ -140,25 +145,31 @@ func (b *Budget) look(ctx context.Context, db querier) error {
 	return nil
 }
 
-// tell passes on what was seen here and what this replica holds.
-func (b *Budget) tell(ctx context.Context, db querier) error {
+// tell passes on what was seen here, if anything, and says whether it did.
+func (b *Budget) tell(ctx context.Context, db querier) (bool, error) {
 	b.mu.Lock()
 	seen := b.purse.seen
 	b.purse.seen = nil
 	ask := b.purse.ask(b.now(), b.opts.Replica, [shares]int{})
+	asking := b.asking // then the exchange under way says what this replica holds
 	b.mu.Unlock()
 	if len(seen) == 0 {
-		return nil
+		return false, nil
 	}
-	return b.report(ctx, db, seen, ask)
+	return true, b.report(ctx, db, seen, func(s *State, now time.Time) {
+		if !asking {
+			s.settle(now, ask)
+		}
+	})
 }
 
-func (b *Budget) report(ctx context.Context, db querier, seen []Seen, ask Ask) error {
+// report stores what was seen, and then what more changes.
+func (b *Budget) report(ctx context.Context, db querier, seen []Seen, more func(s *State, now time.Time)) error {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
 	got, err := b.store.update(ctx, db, func(s *State, now time.Time, ahead time.Duration) bool {
 		s.observeAll(seen, ahead)
-		s.Grant(now, ask)
+		more(s, now)
 		return true
 	})
 	b.mu.Lock()
@@ -168,6 +179,7 @@ func (b *Budget) report(ctx context.Context, db querier, seen []Seen, ask Ask) e
 		return err
 	}
 	b.adopt(got)
+	b.notify()
 	return nil
 }
 
@@ -187,8 +199,8 @@ func (b *Budget) leave(ctx context.Context) error {
 	if len(seen) == 0 && !known {
 		return nil
 	}
-	if err := b.report(ctx, b.store.pool, seen, ask); err != nil {
-		return errors.Join(errors.New("give back the API budget"), err)
+	if err := b.report(ctx, b.store.pool, seen, func(s *State, now time.Time) { s.settle(now, ask) }); err != nil {
+		return fmt.Errorf("give back what is left of the API budget: %w", err)
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ const (
 	lapse = 10 * time.Second
 	// grace is how long after it fell due a token may still be used.
 	grace = 2 * time.Second
+	// soon is how long a replica waits at least before it asks again.
+	soon = 5 * time.Millisecond
 	// burst is the part of an announced limit that may be saved up while idle and spent at once.
 	burst = 0.10
 )
@@ -47,6 +49,8 @@ type State struct {
 	// All holds the tokens of all shares together, Own those of each share's guaranteed part.
 	All Pot         `json:"all"`
 	Own [shares]Pot `json:"own"`
+	// Kept is when the state was last kept over a crash of the server.
+	Kept time.Time `json:"kept,omitzero"`
 	// Granted is when the last token was given.
 	Granted time.Time `json:"granted,omitzero"`
 	// Used counts the tokens given to each share.
@@ -143,6 +147,9 @@ func (s *State) Grant(now time.Time, ask Ask) Answer {
 		default:
 			answer.Until[c], answer.Why = now.Add(min(own.due(1, rate), s.All.due(1, pace))), "LeadGrid's limit allows no more at once"
 			s.pressed(now)
+		}
+		if n < ask.Want[c] {
+			answer.Until[c] = later(answer.Until[c], now.Add(soon))
 		}
 	}
 	if given > 0 {

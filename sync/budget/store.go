@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"time"
@@ -15,6 +16,8 @@ import (
 const (
 	// channel is where a block is announced; the payload is the schema, since channels belong to the whole database.
 	channel = "leadgrid_budget"
+	// keepEvery is how often the state is kept over a crash of the server.
+	keepEvery = time.Minute
 	// exchangeTimeout bounds one round of reading and writing the row.
 	exchangeTimeout = 2 * time.Second
 )
@@ -43,7 +46,15 @@ type reading struct {
 func (s store) read(ctx context.Context, db querier) (reading, error) {
 	r := reading{began: s.local()}
 	var state []byte
-	err := db.QueryRow(ctx, `SELECT state, version, clock_timestamp() FROM sync_budget`).Scan(&state, &r.version, &r.now)
+	query := func() error {
+		return db.QueryRow(ctx, `SELECT state, version, clock_timestamp() FROM sync_budget`).Scan(&state, &r.version, &r.now)
+	}
+	err := query()
+	if errors.Is(err, pgx.ErrNoRows) {
+		if err = s.restore(ctx, db); err == nil {
+			err = query()
+		}
+	}
 	if err != nil {
 		return r, fmt.Errorf("read the API budget: %w", err)
 	}
@@ -57,19 +68,32 @@ func (s store) read(ctx context.Context, db querier) (reading, error) {
 	return r, nil
 }
 
-// write stores state unless another version was stored since r was read. A new block is announced and durable; all else
-// may be lost with a crash of the server, and so need not wait for its disk.
-func (s store) write(ctx context.Context, db querier, r *reading, announce bool) (bool, error) {
+// restore makes the row anew after a crash of the server, or the first time. Its versions go on above all earlier ones.
+func (s store) restore(ctx context.Context, db querier) error {
+	var restored int
+	return db.QueryRow(ctx, `
+		WITH restored AS (
+			INSERT INTO sync_budget (state, version)
+			SELECT state, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint FROM sync_budget_kept
+			ON CONFLICT DO NOTHING
+			RETURNING 1)
+		SELECT count(*) FROM restored`).Scan(&restored)
+}
+
+// write stores state unless another version was stored since r was read. With announce the others are told, and what is
+// kept is on disk before it returns; all else may be lost with a crash of the server, and so need not wait for its disk.
+func (s store) write(ctx context.Context, db querier, r *reading, keep, announce bool) (bool, error) {
 	state, err := json.Marshal(&r.state)
 	if err != nil {
 		return false, fmt.Errorf("store the API budget: %w", err)
 	}
 	var saved int
 	err = db.QueryRow(ctx, `
-		WITH saved AS (UPDATE sync_budget SET state = $1, version = version + 1 WHERE version = $2 RETURNING 1)
-		SELECT count(CASE WHEN $3 THEN pg_notify($4, current_schema())::text
+		WITH saved AS (UPDATE sync_budget SET state = $1, version = version + 1 WHERE version = $2 RETURNING state),
+		     kept AS (UPDATE sync_budget_kept SET state = saved.state FROM saved WHERE $3)
+		SELECT count(CASE WHEN $4 THEN pg_notify($5, current_schema())::text
 		             ELSE set_config('synchronous_commit', 'off', true) END)
-		FROM saved`, state, r.version, announce, channel).Scan(&saved)
+		FROM saved`, state, r.version, keep, announce, channel).Scan(&saved)
 	if err != nil {
 		return false, fmt.Errorf("store the API budget: %w", err)
 	}
@@ -89,7 +113,12 @@ func (s store) update(ctx context.Context, db querier, change func(state *State,
 		if !change(&r.state, r.now, r.ahead) {
 			return r, nil
 		}
-		saved, err := s.write(ctx, db, &r, !r.state.BlockedUntil.Equal(before))
+		announce := !r.state.BlockedUntil.Equal(before)
+		keep := announce || r.now.Sub(r.state.Kept) >= keepEvery
+		if keep {
+			r.state.Kept = r.now
+		}
+		saved, err := s.write(ctx, db, &r, keep, announce)
 		if err != nil || saved {
 			return r, err
 		}

@@ -1,0 +1,166 @@
+package budget
+
+import (
+	"math"
+	"time"
+)
+
+// pressed notes that requests wait for the pace: only then does waiting for room make it grow.
+func (s *State) pressed(now time.Time) {
+	if gap := now.Sub(s.Pressed); gap > 0 {
+		s.Grown += min(gap, time.Second)
+		s.Pressed = now
+	}
+}
+
+// pace is how many requests a second may be sent now.
+func (s *State) pace(now time.Time) float64 {
+	pace := s.guessedPace()
+	if s.trusted(now) {
+		pace = s.announcedPace(now)
+	}
+	return min(max(pace, minPace), maxPace)
+}
+
+// trusted says whether announced limits are followed.
+func (s *State) trusted(now time.Time) bool {
+	return s.Limit > 0 && !s.Reading.Sent.IsZero() && !now.Before(s.Distrusted)
+}
+
+// announcedPace follows the headers.
+func (s *State) announcedPace(now time.Time) float64 {
+	if !s.Returned {
+		// How long a request counts is not known yet: spend half of what is left in the time assumed. Whatever the
+		// window turns out to be, this does not run dry.
+		return max(float64(s.Reading.Remaining)/2, 0.5) / s.Window.Seconds()
+	}
+	if s.bucket() {
+		surplus := float64(s.Reading.Remaining - max(2, s.Limit/32))
+		return margin*s.Refill + max(0, min(surplus/30, max(s.Refill, float64(s.Limit)/600)))
+	}
+	pace := margin * float64(s.Limit) / s.Window.Seconds()
+	left, more := s.left(now)
+	if wait := more.Sub(now).Seconds(); wait > 0 && 2*float64(left) < pace*wait {
+		pace = max(float64(left), 1) / wait // a burst went out, or others use the same key: make the rest last
+	}
+	return pace
+}
+
+// guessedPace goes by refusals alone: doubling until the first one. After a refusal it is half of what was measured, soon
+// again nearly that, and after a while slowly and then ever faster beyond.
+func (s *State) guessedPace() float64 {
+	if s.Ceiling == 0 {
+		return firstPace * math.Exp2(min(s.Grown.Seconds()/doubling.Seconds(), 64))
+	}
+	const most = 0.97
+	pace := most
+	switch grown := s.Grown; {
+	case grown < recovery:
+		pace = 0.5 + (most-0.5)*grown.Seconds()/recovery.Seconds()
+	case grown > recovery+hold:
+		x := (grown - recovery - hold).Seconds() / hold.Seconds()
+		pace = most + x*x*x
+	}
+	return s.Ceiling * pace
+}
+
+// bucket says whether the server gives requests back at a steady rate, as a bucket does, not each after a certain time.
+func (s *State) bucket() bool { return s.Odd >= odd }
+
+// suspect notes that something does not go with a window, fixed or sliding.
+func (s *State) suspect() {
+	if s.bucket() {
+		return
+	}
+	if s.Odd = min(s.Odd+odd/2, odd); s.bucket() {
+		s.Refill = float64(s.Limit) / s.Window.Seconds()
+	}
+}
+
+// horizon is how far ahead tokens are leased now: a small part of a window.
+func (s *State) horizon() time.Duration {
+	if s.Limit == 0 {
+		return horizon
+	}
+	return min(max(s.Window/fineness, 20*time.Millisecond), horizon)
+}
+
+// measured is the pace that a refusal shows to be the limit, nearly.
+func (s *State) measured(until time.Time) float64 {
+	if s.trusted(s.RefusedAt) {
+		return s.announcedPace(s.RefusedAt) / 2
+	}
+	if s.Ceiling > 0 && s.Grown > recovery+hold/2 {
+		return s.guessedPace() // it has changed so slowly that the refusal is its own doing
+	}
+	took := until.Sub(s.Cycle.Start)
+	if took >= 2*time.Second && s.Cycle.Accepted > 0 {
+		return float64(s.Cycle.Accepted) / took.Seconds()
+	}
+	return s.guessedPace() / 2
+}
+
+// depth is how many tokens may be saved up and spent at once.
+func (s *State) depth(pace float64) float64 {
+	if s.Limit > 0 {
+		depth := burst * float64(s.Limit)
+		if !s.Returned {
+			depth = min(depth, float64(s.Reading.Remaining)/4)
+		}
+		return max(1, depth)
+	}
+	return max(1, pace/10)
+}
+
+// left is how many requests LeadGrid would still take now, all those under way counted, and when more will follow.
+func (s *State) left(now time.Time) (n int, more time.Time) {
+	out := s.out()
+	missing := s.Limit - s.Reading.Remaining
+	if s.bucket() {
+		rate := 0.9 * s.Refill
+		back := now.Sub(s.Reading.Answered).Seconds() * rate
+		n = int(min(float64(s.Reading.Remaining)+back, float64(s.Limit))) - out
+		return n, now.Add(seconds((1 - back + math.Floor(back)) / rate))
+	}
+	window := s.Window
+	if s.exact() {
+		window += (s.Longest - window) / 2
+	}
+	back := s.History.before(s.Reading.Answered, missing, now.Add(-window))
+	// Only a few at once on the strength of the history alone: the next reading tells.
+	few := 2 + int(float64(s.Limit)/window.Seconds()*s.horizon().Seconds())
+	n = min(s.Reading.Remaining+min(back, few), s.Limit) - out
+	if slot, _, ok := s.History.last(s.Reading.Answered, missing-back); ok {
+		more = s.History.at(slot + 1).Add(window)
+	} else {
+		more = s.Reading.Answered.Add(window)
+	}
+	return n, later(more, now)
+}
+
+// room is how many tokens may be given, and when there may be more if there are none.
+func (s *State) room(now time.Time) (int, time.Time) {
+	if !s.trusted(now) {
+		return math.MaxInt32, now
+	}
+	n, more := s.left(now)
+	if n >= 1 {
+		return n, now
+	}
+	out := s.out()
+	switch {
+	case s.BlockedUntil.After(s.Reading.Answered):
+		return max(min(2, s.Limit)-out, 0), now.Add(s.horizon()) // the block is over: go and see
+	case out == 0 && now.Sub(s.Reading.Answered) >= max(time.Second, s.Window/8) && !s.own():
+		return 1, now // others use the key: nobody knows when theirs stop counting
+	case !s.own():
+		return 0, earlier(more, s.Reading.Answered.Add(max(time.Second, s.Window/8)))
+	}
+	return 0, later(more, now.Add(s.horizon()/4))
+}
+
+// own says whether all requests that count are our own.
+func (s *State) own() bool {
+	_, _, ok := s.History.last(s.Reading.Answered, s.Limit-s.Reading.Remaining)
+	return ok
+}

@@ -1,0 +1,187 @@
+package budget
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// Whatever LeadGrid answers, in whatever order, and whatever is asked: nothing panics, nothing is given during a block,
+// no more is given than was asked for or announced, the pace stays a usable number, and the state survives being stored.
+func TestStateWhateverComes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s State
+		now := epoch
+		for range rapid.IntRange(1, 120).Draw(t, "steps") {
+			now = now.Add(rapid.OneOf(
+				rapid.Just(time.Duration(0)),
+				rapid.Map(rapid.IntRange(0, 5000), func(ms int) time.Duration { return time.Duration(ms) * time.Millisecond }),
+				rapid.Map(rapid.IntRange(0, 100), func(h int) time.Duration { return time.Duration(h) * time.Hour }),
+			).Draw(t, "later"))
+			if rapid.Bool().Draw(t, "answer") {
+				s.Observe(drawSeen(t, now))
+			} else {
+				grant(t, &s, now)
+			}
+			if pace := s.pace(now); !(pace > 0) || math.IsInf(pace, 0) {
+				t.Fatalf("the pace is %v: %+v", pace, s)
+			}
+			stored, err := json.Marshal(&s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var back State
+			if err := json.Unmarshal(stored, &back); err != nil {
+				t.Fatal(err)
+			}
+			if again, _ := json.Marshal(&back); string(again) != string(stored) {
+				t.Fatalf("stored %s\ncame back as %s", stored, again)
+			}
+			if len(stored) > 8000 {
+				t.Fatalf("the state takes %d bytes", len(stored))
+			}
+			s = back
+		}
+	})
+}
+
+func drawSeen(t *rapid.T, now time.Time) Seen {
+	number := rapid.SampledFrom([]int{-1, -1, 0, 1, 2, 3, 59, 60, 61, 300, 5000, math.MaxInt})
+	sent := now.Add(-time.Duration(rapid.IntRange(0, 3000).Draw(t, "age")) * time.Millisecond)
+	return Seen{
+		Sent:     sent,
+		Answered: sent.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "took")) * time.Millisecond),
+		Status:   rapid.SampledFrom([]int{0, 200, 200, 200, 404, 429, 500}).Draw(t, "status"),
+		Limit:    number.Draw(t, "limit"), Remaining: number.Draw(t, "remaining"),
+		RetryAfter: rapid.SampledFrom([]time.Duration{0, time.Second, time.Minute, time.Hour, math.MaxUint32 * time.Second}).Draw(t, "retry after"),
+	}
+}
+
+func grant(t *rapid.T, s *State, now time.Time) {
+	wants := rapid.IntRange(0, 50)
+	ask := Ask{
+		Replica:    fmt.Sprint(rapid.IntRange(0, 4).Draw(t, "replica")),
+		Out:        rapid.IntRange(0, 20).Draw(t, "out"),
+		Want:       [shares]int{wants.Draw(t, "events"), wants.Draw(t, "write-back"), wants.Draw(t, "sweeps")},
+		SweepShare: rapid.SampledFrom([]float64{0, 0.1, 0.5, 1, 7, -1, math.NaN()}).Draw(t, "sweep share"),
+	}
+	blocked := s.Blocked(now)
+	answer := s.Grant(now, ask)
+	var given [shares]int
+	for _, lot := range answer.Lots {
+		given[lot.Share] += lot.N
+		last := lot.Start.Add(time.Duration(lot.N-1) * lot.Every)
+		if lot.N < 1 || lot.Start.Before(now) || last.After(now.Add(horizon+time.Millisecond)) || !lot.Until.After(last) {
+			t.Fatalf("lot %+v at %v", lot, now)
+		}
+	}
+	total := 0
+	for c := range shares {
+		total += given[c]
+		if given[c] > ask.Want[c] {
+			t.Fatalf("%v wanted %d and got %d", c, ask.Want[c], given[c])
+		}
+		if given[c] < ask.Want[c] && !answer.Until[c].After(now) {
+			t.Fatalf("%v got %d of %d and is to ask again at %v, now is %v", c, given[c], ask.Want[c], answer.Until[c], now)
+		}
+	}
+	if blocked && total > 0 {
+		t.Fatalf("%d tokens given during a block", total)
+	}
+	if s.trusted(now) && total > s.Limit {
+		t.Fatalf("%d tokens given of an announced limit of %d: %+v, %+v", total, s.Limit, answer, s)
+	}
+}
+
+// Of answers that come out of order the newest in LeadGrid's order counts, and of concurrent ones the lowest.
+func TestReadingsOutOfOrder(t *testing.T) {
+	at := func(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millisecond) }
+	seen := func(sent, answered, remaining int) Seen {
+		return Seen{Sent: at(sent), Answered: at(answered), Status: 200, Limit: 60, Remaining: remaining}
+	}
+	for _, c := range []struct {
+		name string
+		seen []Seen
+		want int
+	}{
+		{"in order", []Seen{seen(0, 10, 50), seen(20, 30, 49), seen(40, 50, 48)}, 48},
+		{"an old one comes late", []Seen{seen(40, 50, 48), seen(0, 10, 50)}, 48},
+		{"an old low one comes late, after the window's end", []Seen{seen(40, 50, 59), seen(0, 10, 0)}, 59},
+		{"concurrent, the lower first", []Seen{seen(0, 30, 48), seen(10, 40, 49)}, 48},
+		{"concurrent, the lower last", []Seen{seen(0, 30, 49), seen(10, 40, 48)}, 48},
+		{"a new window", []Seen{seen(0, 10, 1), seen(20, 30, 59)}, 59},
+		{"rubbish is ignored", []Seen{seen(0, 10, 40), seen(20, 30, 61), seen(40, 50, -1)}, 40},
+	} {
+		var s State
+		for _, o := range c.seen {
+			s.Observe(o)
+		}
+		if s.Reading.Remaining != c.want {
+			t.Errorf("%s: %d remain, want %d", c.name, s.Reading.Remaining, c.want)
+		}
+	}
+}
+
+// Several refusals of requests that were under way together are one, and the longest wait counts.
+func TestRefusalsTogetherAreOne(t *testing.T) {
+	var s State
+	refused := func(sent, answered time.Duration, wait time.Duration) {
+		s.Observe(Seen{Sent: epoch.Add(sent), Answered: epoch.Add(answered), Status: 429, Limit: -1, Remaining: -1, RetryAfter: wait})
+	}
+	s.Observe(Seen{Sent: epoch, Answered: epoch.Add(time.Second), Status: 200, Limit: -1, Remaining: -1})
+	refused(time.Second, 10*time.Second, time.Minute)
+	ceiling := s.Ceiling
+	refused(2*time.Second, 11*time.Second, 30*time.Second)
+	refused(3*time.Second, 12*time.Second, time.Minute)
+	if s.Ceiling != ceiling || s.Refusals != 3 || !s.BlockedUntil.Equal(epoch.Add(72*time.Second)) {
+		t.Errorf("after three refusals at once: ceiling %v, first %v; %d; blocked until %v", s.Ceiling, ceiling, s.Refusals, s.BlockedUntil)
+	}
+	// A new refusal after the block halves the pace.
+	before := s.guessedPace()
+	s.Grown = recovery
+	full := s.guessedPace()
+	refused(80*time.Second, 81*time.Second, time.Second)
+	if now := s.guessedPace(); before < 0.4*full || before > 0.6*full || now > full {
+		t.Errorf("pace %v after a refusal, %v once recovered, %v after the next", before, full, now)
+	}
+}
+
+func TestHistory(t *testing.T) {
+	var h History
+	const window = 64 * time.Second
+	for i := range 200 {
+		h.add(epoch.Add(time.Duration(i)*time.Second), window)
+	}
+	now := epoch.Add(199 * time.Second)
+	for _, n := range []int{1, 10, 60, 100} {
+		slot, _, ok := h.last(now, n)
+		if got, want := h.at(slot), now.Add(-time.Duration(n-1)*time.Second); !ok || got.Sub(want).Abs() > h.Slot {
+			t.Errorf("the %d. last request was at %v, want %v", n, got, want)
+		}
+	}
+	if _, _, ok := h.last(now, 500); ok {
+		t.Error("the 500. last of 200 requests was found")
+	}
+	if got := h.before(now, 60, now.Add(-30*time.Second)); got < 28 || got > 30 {
+		t.Errorf("%d of the last 60 requests lie more than 30 s back, want about 30", got)
+	}
+	sum := 1
+	for _, n := range h.Count {
+		sum += n
+	}
+	h.add(now, time.Hour) // longer slots lose no request
+	for _, n := range h.Count {
+		sum -= n
+	}
+	if sum != 0 {
+		t.Errorf("with a longer window %d requests were lost", sum)
+	}
+	h.add(now, time.Second)
+	if len(h.Count) > 2*memory {
+		t.Errorf("%d slots", len(h.Count))
+	}
+}

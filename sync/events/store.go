@@ -103,28 +103,37 @@ func (in *Intake) store(rows []row, fates map[digest]fate) error {
 
 // storeAtOnce is the transaction: the events, their flush and the job that will process it, or none of them.
 func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (map[digest]struct{}, error) {
-	var fresh map[digest]struct{}
-	err := pgx.BeginFunc(ctx, in.pool, func(tx pgx.Tx) error {
-		result, err := tx.Query(ctx, storeEvents, columns(rows)...)
-		if err != nil {
-			return err
-		}
+	conn, err := in.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release() // which closes it if a transaction is still open
+
+	var (
 		fresh = make(map[digest]struct{}, len(rows))
-		var (
-			key   []byte
-			flush int64
-		)
-		_, err = pgx.ForEachRow(result, []any{(*pgtype.DriverBytes)(&key), &flush}, func() error {
+		key   []byte
+		flush int64
+		begin pgx.Batch
+	)
+	begin.Queue("BEGIN")
+	begin.Queue(storeEvents, columns(rows)...).Query(func(result pgx.Rows) error {
+		_, err := pgx.ForEachRow(result, []any{(*pgtype.DriverBytes)(&key), &flush}, func() error {
 			fresh[digest(key)] = struct{}{}
 			return nil
 		})
-		if err != nil || len(fresh) == 0 {
-			return err
-		}
-		_, err = in.jobs.InsertTx(ctx, tx, FlushArgs{Flush: flush}, nil)
 		return err
 	})
-	return fresh, err
+	tx := &pipelinedTx{connection: conn.Conn()}
+	if err := tx.SendBatch(ctx, &begin).Close(); err != nil {
+		return nil, err
+	}
+	if len(fresh) == 0 { // all were there already, committed, or the statement would have waited for them
+		return fresh, tx.Rollback(ctx)
+	}
+	if _, err := in.jobs.InsertTx(ctx, tx, FlushArgs{Flush: flush}, nil); err != nil {
+		return nil, err
+	}
+	return fresh, tx.Commit(ctx)
 }
 
 // columns turns rows into the arrays of storeEvents.

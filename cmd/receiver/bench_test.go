@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,106 +25,226 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/riverqueue/river"
 
-	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
-	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/postgres"
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
 
+// The benchmark's receivers are processes of their own, so that their processor time can be told from the load's: this
+// program again, with these variables naming how to store and where.
+const (
+	benchStore    = "RECEIVER_BENCH_STORE"
+	benchDatabase = "RECEIVER_BENCH_DATABASE"
+)
+
+const (
+	storeOurs        = "ours"
+	storeNaive       = "naive"  // one River Insert per request
+	storeNaiveUnique = "unique" // the same, so that duplicates are not inserted again
+	storeNone        = "none"   // no database at all
+)
+
+// BenchmarkReceiver compares receivers that differ in how they store, everything else being the same: acked events a second,
+// how long an ack takes, and processor time of receiver and Postgres per event. They take turns in short rounds,
+// because the machine's own speed drifts: only the ratios of a round mean anything, and the medians of those are reported.
+//
+//	go test ./cmd/receiver -run '^$' -bench Receiver -benchtime 5x     (five rounds)
+func BenchmarkReceiver(b *testing.B) {
+	pool, url := benchServer(b)
+	receivers := map[string]*benchReceiver{}
+	for _, store := range []string{storeOurs, storeNaive, storeNaiveUnique, storeNone} {
+		receivers[store] = startBenchReceiver(b, store, url)
+	}
+	const round = 2 * time.Second
+	for _, connections := range []int{64, 256} {
+		for _, fresh := range []bool{true, false} {
+			name, theNaive := fmt.Sprintf("connections=%d", connections), storeNaive
+			if !fresh {
+				name, theNaive = name+"/duplicates", storeNaiveUnique
+			}
+			variants := []string{storeOurs, theNaive, storeNone}
+			b.Run(name, func(b *testing.B) {
+				results := map[string][]load{}
+				for b.Loop() {
+					for _, store := range variants {
+						results[store] = append(results[store], receivers[store].measure(b, pool, connections, round, fresh))
+					}
+				}
+				for _, store := range variants {
+					b.Logf("%-6s %8.0f acked/s  p50 %6.2f ms  p99 %6.2f ms  %4.0f µs receiver + %4.0f µs Postgres an event", store,
+						median(results[store], load.rate), median(results[store], quantile(.50)), median(results[store], quantile(.99)),
+						median(results[store], load.receiverTime), median(results[store], load.postgresTime))
+				}
+				ours, naive, none := results[storeOurs], results[theNaive], results[storeNone]
+				b.ReportMetric(medianRatio(ours, naive, load.rate), "×naive")
+				b.ReportMetric(medianRatio(ours, none, load.rate), "×none")
+				b.ReportMetric(medianRatio(ours, naive, quantile(.99)), "×naive-p99")
+				b.ReportMetric(medianRatio(ours, naive, load.time), "×naive-cpu")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
+
 // naiveArgs is the obvious receiver: the event itself is the job.
 type naiveArgs struct {
+	ID    string          `json:"id" river:"unique"`
 	Event json.RawMessage `json:"event"`
 }
 
 func (naiveArgs) Kind() string { return "naive_event" }
 
-// BenchmarkReceiver compares acked events a second, and how long an ack takes, of one receiver with three ways to store:
-// ours, one River Insert per request, and none. The variants take turns in short rounds, because the machine's own speed
-// drifts: only the ratios mean anything, of which it reports the medians.
-func BenchmarkReceiver(b *testing.B) {
-	rounds, length := 5, 2*time.Second
-	if s := os.Getenv("BENCH_ROUNDS"); s != "" {
-		rounds, _ = strconv.Atoi(s)
-	}
-	pool, inserter := benchDatabase(b)
-	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
-	intake := events.NewIntake(pool, inserter, events.Options{})
-	b.Cleanup(intake.Close)
-	variants := []struct {
-		name  string
-		store func(context.Context, events.Received) (events.Stored, error)
-	}{
-		{"ours", intake.Add},
-		{"naive", naiveStore(inserter)},
-		{"none", func(context.Context, events.Received) (events.Stored, error) { return events.Stored{}, nil }},
-	}
-	var addresses []string
-	for _, v := range variants {
-		addresses = append(addresses, serveBench(b, v.store, log))
-	}
-	for _, connections := range []int{64, 256} {
-		b.Run(fmt.Sprintf("connections=%d", connections), func(b *testing.B) {
-			results := make([][]load, len(variants))
-			for b.Loop() { // once is enough: ask for -benchtime=1x
-				for range rounds {
-					for i := range variants {
-						results[i] = append(results[i], closedLoop(b, addresses[i], connections, length))
-						emptyTables(b, pool)
-					}
-				}
-			}
-			for i, v := range variants {
-				b.Logf("%-6s %8.0f acked/s  p50 %6.2f ms  p99 %6.2f ms", v.name, median(results[i], load.rate),
-					median(results[i], quantile(.50)), median(results[i], quantile(.99)))
-			}
-			b.ReportMetric(medianRatio(results[0], results[1], load.rate), "×naive")
-			b.ReportMetric(medianRatio(results[0], results[2], load.rate), "×none")
-			b.ReportMetric(medianRatio(results[0], results[1], quantile(.99)), "×naive-p99")
-		})
-	}
-}
-
-func naiveStore(inserter *river.Client[pgx.Tx]) func(context.Context, events.Received) (events.Stored, error) {
+func naiveStore(inserter *river.Client[pgx.Tx], unique bool) storeFunc {
 	return func(ctx context.Context, received events.Received) (events.Stored, error) {
-		_, err := inserter.Insert(ctx, naiveArgs{Event: received.Body}, nil)
-		return events.Stored{}, err
+		var named struct{ ID, Type string }
+		if err := json.Unmarshal(received.Body, &named); err != nil {
+			return events.Stored{}, err
+		}
+		inserted, err := inserter.Insert(ctx, naiveArgs{ID: named.ID, Event: received.Body},
+			&river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: unique}})
+		if err != nil {
+			return events.Stored{}, err
+		}
+		return events.Stored{ID: named.ID, Type: named.Type, Duplicate: inserted.UniqueSkippedAsDuplicate}, nil
 	}
 }
 
-func serveBench(b *testing.B, store func(context.Context, events.Received) (events.Stored, error), log *slog.Logger) string {
-	secrets, err := newSecrets(settings.Webhook{Secret: settings.NewSecret(testSecret), Tolerance: leadgridapi.DefaultTolerance}, log)
+// serveBench is the process of one receiver. It ends with its standard input.
+func serveBench(store string) error {
+	config := testConfig(os.Getenv(benchDatabase))
+	config.MaxConns = 10 // the programs' default
+	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	secrets, err := newSecrets(config.Webhook, log)
 	if err != nil {
-		b.Fatal(err)
+		return err
+	}
+	pool, err := openPool(context.Background(), config.Database)
+	if err != nil {
+		return err
+	}
+	inserter, err := newInserter(pool, config.QueueSchema, log)
+	if err != nil {
+		return err
+	}
+	h := &webhooks{secrets: secrets, bodies: newBodies(), metrics: newMetrics(prometheus.NewRegistry()), log: log}
+	switch store {
+	case storeOurs:
+		h.store = events.NewIntake(pool, inserter, events.Options{Flushed: h.metrics.flushed}).Add
+	case storeNaive, storeNaiveUnique:
+		h.store = naiveStore(inserter, store == storeNaiveUnique)
+	case storeNone:
+		h.store = func(context.Context, events.Received) (events.Stored, error) { return events.Stored{}, nil }
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
+		return err
+	}
+	go newServer(h, log).Serve(listener)
+	fmt.Println(listener.Addr())
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+type benchReceiver struct {
+	address string
+	pid     int
+}
+
+func startBenchReceiver(b *testing.B, store, url string) *benchReceiver {
+	program, err := os.Executable()
+	if err != nil {
 		b.Fatal(err)
 	}
-	server := newServer(&webhooks{
-		secrets: secrets, store: store, bodies: newBodies(), metrics: newMetrics(prometheus.NewRegistry()), log: log,
-	}, log)
-	go server.Serve(listener)
-	b.Cleanup(func() { server.Close() })
-	return listener.Addr().String()
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), benchStore+"="+store, benchDatabase+"="+url)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		stdin.Close()
+		cmd.Wait()
+	})
+	address, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &benchReceiver{address: strings.TrimSpace(address), pid: cmd.Process.Pid}
+}
+
+// benchServer starts a Postgres as production has it, durable, unless RECEIVER_BENCH_DATABASE names one.
+func benchServer(b *testing.B) (*pgxpool.Pool, string) {
+	url := os.Getenv(benchDatabase)
+	if url == "" {
+		server, err := postgres.Start(b.Context(), postgres.Options{Durable: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { server.Stop() })
+		url = server.URL("postgres")
+	}
+	config := testConfig(url)
+	pool, err := openPool(b.Context(), config.Database)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(pool.Close)
+	if err := migrations.Up(b.Context(), pool.Config().ConnConfig, config.schemas()); err != nil {
+		b.Fatal(err)
+	}
+	return pool, url
 }
 
 // load is what one round did.
 type load struct {
-	took time.Duration
-	acks []time.Duration // sorted
+	took               time.Duration
+	acks               []time.Duration // sorted
+	receiver, postgres time.Duration   // of processor time
 }
 
 func (l load) rate() float64 { return float64(len(l.acks)) / l.took.Seconds() }
+func (l load) receiverTime() float64 {
+	return float64(l.receiver.Microseconds()) / float64(len(l.acks))
+}
+func (l load) postgresTime() float64 {
+	return float64(l.postgres.Microseconds()) / float64(len(l.acks))
+}
+func (l load) time() float64 { return l.receiverTime() + l.postgresTime() }
 
 func quantile(q float64) func(load) float64 {
 	return func(l load) float64 { return float64(l.acks[int(q*float64(len(l.acks)-1))].Microseconds()) / 1000 }
+}
+
+// measure runs one round on empty tables: with events nobody has seen, or with a thousand that are all stored.
+func (r *benchReceiver) measure(b *testing.B, pool *pgxpool.Pool, connections int, length time.Duration, fresh bool) load {
+	if _, err := pool.Exec(b.Context(), `TRUNCATE webhook_events, sync_flushes, leadgrid_queue.river_job`); err != nil {
+		b.Fatal(err)
+	}
+	next := func() int64 { return benchEvents.Add(1) }
+	if !fresh {
+		next = func() int64 { return benchEvents.Add(1) % 1000 }
+		r.closedLoop(b, connections, length/4, next)
+	}
+	backends := postmaster(b, pool)
+	receiver, server := processorTime(r.pid), backends()
+	l := r.closedLoop(b, connections, length, next)
+	l.receiver, l.postgres = processorTime(r.pid)-receiver, backends()-server
+	return l
 }
 
 var benchEvents atomic.Int64
 
 // closedLoop has every connection send its next event as soon as the last was acked, with as little work of its own as
 // possible: it shares the processors with what it measures.
-func closedLoop(b *testing.B, address string, connections int, length time.Duration) load {
+func (r *benchReceiver) closedLoop(b *testing.B, connections int, length time.Duration, next func() int64) load {
 	var (
 		group sync.WaitGroup
 		mu    sync.Mutex
@@ -131,7 +253,7 @@ func closedLoop(b *testing.B, address string, connections int, length time.Durat
 	)
 	for range connections {
 		group.Go(func() {
-			conn, err := net.Dial("tcp", address)
+			conn, err := net.Dial("tcp", r.address)
 			if err != nil {
 				b.Error(err)
 				return
@@ -140,7 +262,7 @@ func closedLoop(b *testing.B, address string, connections int, length time.Durat
 			var acks []time.Duration
 			answers := bufio.NewReaderSize(conn, 1024)
 			for time.Since(began) < length {
-				request := benchRequest()
+				request := benchRequest(next())
 				sent := time.Now()
 				if err := exchange(conn, answers, request); err != nil {
 					b.Error(err)
@@ -161,12 +283,10 @@ func closedLoop(b *testing.B, address string, connections int, length time.Durat
 
 var benchFilling = strings.Repeat("a word or two on this candidate; ", 12)
 
-func benchRequest() []byte {
+func benchRequest(n int64) []byte {
 	body := fmt.Appendf(nil, `{"id":"evt_%010d","type":"dossier.updated","created_at":"2026-05-01T10:00:00Z","data":{"id":"dos_%d",`+
-		`"type":"candidate","name":"Jan Jansen","city":"Gent","status":"active","intake_notes":%q}}`,
-		benchEvents.Add(1), benchEvents.Load()%1000, benchFilling)
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: receiver\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s: %s\r\n\r\n%s",
-		webhooksPath, len(body), leadgridapi.SignatureHeader, leadgridapi.Sign(testSecret, time.Now(), body), body)
+		`"type":"candidate","name":"Jan Jansen","city":"Gent","status":"active","intake_notes":%q}}`, n, n%1000, benchFilling)
+	return append([]byte(head(body, "Content-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(body)))), body...)
 }
 
 // exchange sends a request and reads its answer, which must be 200.
@@ -215,27 +335,46 @@ func medianRatio(ours, theirs []load, of func(load) float64) float64 {
 	return ratios[len(ratios)/2]
 }
 
-func emptyTables(b *testing.B, pool *pgxpool.Pool) {
-	_, err := pool.Exec(b.Context(), `TRUNCATE webhook_events, sync_flushes, leadgrid_queue.river_job`)
-	if err != nil {
+// postmaster returns a clock of the processor time of a whole server: its processes, and those that have ended.
+func postmaster(b *testing.B, pool *pgxpool.Pool) func() time.Duration {
+	var backend int
+	if err := pool.QueryRow(b.Context(), `SELECT pg_backend_pid()`).Scan(&backend); err != nil {
 		b.Fatal(err)
+	}
+	parent := stat(backend).parent
+	return func() time.Duration {
+		total := stat(parent).withChildren
+		all, _ := filepath.Glob("/proc/[0-9]*")
+		for _, dir := range all {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			if s := stat(pid); s.parent == parent {
+				total += s.own
+			}
+		}
+		return total
 	}
 }
 
-func benchDatabase(b *testing.B) (*pgxpool.Pool, *river.Client[pgx.Tx]) {
-	config := testConfig(os.Getenv("BENCH_DATABASE_URL"))
-	config.MaxConns = 32
-	pool, err := openPool(b.Context(), config.Database)
+func processorTime(pid int) time.Duration { return stat(pid).own }
+
+type procStat struct {
+	parent            int
+	own, withChildren time.Duration
+}
+
+// stat reads /proc/PID/stat, all zero where there is none.
+func stat(pid int) (s procStat) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		b.Fatal(err)
+		return s
 	}
-	b.Cleanup(pool.Close)
-	if err := migrations.Up(b.Context(), pool.Config().ConnConfig, config.schemas()); err != nil {
-		b.Fatal(err)
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+2:])) // from the third, the state
+	ticks := func(field int) time.Duration {
+		n, _ := strconv.ParseInt(fields[field-3], 10, 64)
+		return time.Duration(n) * 10 * time.Millisecond // USER_HZ is 100
 	}
-	inserter, err := newInserter(pool, config.QueueSchema, slog.New(slog.DiscardHandler))
-	if err != nil {
-		b.Fatal(err)
-	}
-	return pool, inserter
+	s.parent, _ = strconv.Atoi(fields[4-3])
+	s.own = ticks(14) + ticks(15)
+	s.withChildren = s.own + ticks(16) + ticks(17)
+	return s
 }

@@ -16,7 +16,7 @@ import (
 const (
 	readHeaderTimeout = 4 * time.Second
 	readTimeout       = 8 * time.Second
-	storeTimeout      = 10 * time.Second
+	storeTimeout      = 5 * time.Second
 	writeTimeout      = readTimeout + storeTimeout + 5*time.Second
 	idleTimeout       = 75 * time.Second // above the 60 s of most balancers, which would else meet connections just closed
 

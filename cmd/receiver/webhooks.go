@@ -30,6 +30,9 @@ type webhooks struct {
 	log     *slog.Logger
 }
 
+// storeFunc returns once an event is committed, see [events.Intake.Add].
+type storeFunc func(context.Context, events.Received) (events.Stored, error)
+
 // answer is what a request gets, and what is told of it to metrics and logs.
 type answer struct {
 	status int

@@ -138,28 +138,44 @@ func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (map[digest]struc
 
 // columns turns rows into the arrays of storeEvents.
 func columns(rows []row) []any {
-	var (
-		n                                       = len(rows)
-		digests, payloads, bodies               = make([][]byte, n), make([][]byte, n), make([][]byte, n)
-		ids, types, dossierIDs, stageIDs, oddly = make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-		createdAts                              = make([]pgtype.Timestamptz, n)
-		receivedAts                             = make([]time.Time, n)
-	)
-	for i := range rows {
-		r := &rows[i]
-		digests[i], ids[i], types[i], dossierIDs[i], stageIDs[i], oddly[i] = r.digest[:], r.id, r.eventType, r.dossierID, r.stageID, r.odd
-		createdAts[i] = pgtype.Timestamptz{Time: r.createdAt, Valid: !r.createdAt.IsZero()}
-		receivedAts[i] = r.receivedAt
-		if r.odd == "" {
-			payloads[i] = r.raw
-		} else {
-			bodies[i] = r.raw
-		}
-		if r.odd != "" && bodies[i] == nil {
-			bodies[i] = []byte{}
-		}
+	return []any{
+		column(rows, func(r *row) []byte { return r.digest[:] }),
+		column(rows, func(r *row) string { return r.id }),
+		column(rows, func(r *row) string { return r.eventType }),
+		column(rows, func(r *row) pgtype.Timestamptz {
+			return pgtype.Timestamptz{Time: r.createdAt, Valid: !r.createdAt.IsZero()}
+		}),
+		column(rows, func(r *row) time.Time { return r.receivedAt }),
+		column(rows, func(r *row) string { return r.dossierID }),
+		column(rows, func(r *row) string { return r.stageID }),
+		column(rows, (*row).payload),
+		column(rows, (*row).body),
+		column(rows, func(r *row) string { return r.odd }),
 	}
-	return []any{digests, ids, types, createdAts, receivedAts, dossierIDs, stageIDs, payloads, bodies, oddly}
+}
+
+func column[T any](rows []row, of func(*row) T) pgtype.FlatArray[T] { // which pgx encodes without reflection
+	values := make(pgtype.FlatArray[T], len(rows))
+	for i := range rows {
+		values[i] = of(&rows[i])
+	}
+	return values
+}
+
+// payload is the bytes of an event that is understood.
+func (r *row) payload() []byte {
+	if r.odd != "" {
+		return nil
+	}
+	return r.raw
+}
+
+// body is the bytes of one that is not.
+func (r *row) body() []byte {
+	if r.odd == "" {
+		return nil
+	}
+	return append([]byte{}, r.raw...) // null is not an empty body
 }
 
 // strip leaves of a row what no database can refuse: its bytes.

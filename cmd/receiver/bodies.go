@@ -14,7 +14,7 @@ import (
 const (
 	maxBody   = 1 << 20  // of an event
 	smallBody = 64 << 10 // LeadGrid's are far smaller still
-	largeOnes = 32       // how many bodies above smallBody are read at once
+	largeOnes = 32       // how many bodies above smallBody are held at once
 )
 
 // Why a body was not read to its end.
@@ -26,32 +26,34 @@ var (
 
 // bodies reads request bodies before it is known who sent them. Small ones are read freely, a buffer growing with what
 // has really come; large ones take turns, so that whoever sends many of them, slowly, uses little memory and keeps nobody
-// from sending small ones.
+// from sending small ones. A large one has its turn until the request is answered.
 type bodies struct {
 	large chan struct{}
 }
 
 func newBodies() *bodies { return &bodies{large: make(chan struct{}, largeOnes)} }
 
-func (b *bodies) read(c *gin.Context) ([]byte, error) {
+// read returns the body and what is to be called when it is no longer held.
+func (b *bodies) read(c *gin.Context) (body []byte, release func(), err error) {
+	release = func() {}
 	announced := c.Request.ContentLength // -1 when chunked
 	if announced > maxBody {
-		return nil, errTooLarge
+		return nil, release, errTooLarge
 	}
 	from := http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
 	// A buffer for what was announced, but no more than a sender may have for a mere promise.
-	body := bytes.NewBuffer(make([]byte, 0, min(max(announced, 0), 4<<10)+bytes.MinRead))
-	if _, err := io.CopyN(body, from, smallBody); err != nil {
-		return body.Bytes(), readError(err)
+	buffer := bytes.NewBuffer(make([]byte, 0, min(max(announced, 0), 4<<10)+bytes.MinRead))
+	if _, err := io.CopyN(buffer, from, smallBody); err != nil {
+		return buffer.Bytes(), release, readError(err)
 	}
 	select {
 	case b.large <- struct{}{}:
-		defer func() { <-b.large }()
+		release = func() { <-b.large }
 	default:
-		return nil, errTooMany
+		return nil, release, errTooMany
 	}
-	_, err := body.ReadFrom(from)
-	return body.Bytes(), readError(err)
+	_, err = buffer.ReadFrom(from)
+	return buffer.Bytes(), release, readError(err)
 }
 
 // readError gives the ways a body can fail their names. Its end is none.

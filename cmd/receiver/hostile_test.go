@@ -397,6 +397,11 @@ func TestPromise2_Hostile44_AnUnsignedFloodBesideSignedTraffic(t *testing.T) {
 		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: receiver\r\n%s: %s\r\nContent-Length: 1000000\r\n\r\n%s",
 			webhooksPath, leadgridapi.SignatureHeader, wrong, strings.Repeat("x", 100<<10))
 	}
+	// The large ones take turns, so that they cannot fill the memory.
+	waitFor(t, func() bool {
+		_, metrics := r.ask(t, "/metrics")
+		return strings.Contains(metrics, fmt.Sprintf(`leadgrid_webhooks_total{result="crowded",type="none"} %d`+"\n", 300-largeOnes))
+	})
 	waitFor(t, func() bool { return floods.Load() > 200 })
 	for i := range 100 {
 		began := time.Now()

@@ -21,14 +21,15 @@ const (
 	resultUnsigned    result = "unsigned" // no signature, or not a right or a timely one
 	resultTooLarge    result = "too_large"
 	resultTooSlow     result = "too_slow"
-	resultBroken      result = "broken" // fewer bytes than announced, or broken chunks
-	resultUnavailable result = "unavailable"
+	resultBroken      result = "broken"      // fewer bytes than announced, or broken chunks
+	resultUnavailable result = "unavailable" // authentic, but the database could not take it
+	resultCrowded     result = "crowded"     // too many large bodies at once, from whomever
 	resultPanicked    result = "panicked"
 )
 
 var (
 	acceptedResults = []result{resultStored, resultDuplicate, resultOdd}
-	refusedResults  = []result{resultUnsigned, resultTooLarge, resultTooSlow, resultBroken, resultUnavailable, resultPanicked}
+	refusedResults  = []result{resultUnsigned, resultTooLarge, resultTooSlow, resultBroken, resultUnavailable, resultCrowded, resultPanicked}
 )
 
 // Labels hold no value that a sender chooses.

@@ -280,6 +280,9 @@ func TestPromise1_SIGTERMAnswersWhatIsUnderWay(t *testing.T) {
 		_, err := process.send(t.Context(), http.MethodGet, "/", nil)
 		return err != nil
 	})
+	if err := process.ready(t); err == nil {
+		t.Error("it is ready while it stops")
+	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}

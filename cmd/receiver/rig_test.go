@@ -77,12 +77,13 @@ func event(id string) []byte {
 // sign is the right signature header of a body.
 func sign(body []byte) string { return leadgridapi.Sign(testSecret, time.Now(), body) }
 
-// post sends a signed body as LeadGrid would.
+// post sends a signed body as LeadGrid would. Without an answer the test fails, and the response is empty.
 func (a addresses) post(t testing.TB, body []byte) *http.Response {
 	t.Helper()
 	response, err := a.send(t.Context(), http.MethodPost, webhooksPath, body, leadgridapi.SignatureHeader, sign(body))
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return new(http.Response)
 	}
 	return response
 }

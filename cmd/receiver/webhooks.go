@@ -47,7 +47,7 @@ func (h *webhooks) receive(c *gin.Context) {
 	if a.status == http.StatusServiceUnavailable {
 		c.Header("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
 	}
-	c.String(a.status, string(a.result)+"\n")
+	c.String(a.status, a.text())
 	took := time.Since(started)
 	h.metrics.observe(a, took)
 	h.logAnswer(c, a, took)
@@ -65,7 +65,8 @@ func (h *webhooks) judge(c *gin.Context, now time.Time) answer {
 		leaveBody(c)
 		return answer{status: http.StatusUnauthorized, result: resultUnsigned, err: err}
 	}
-	body, err := h.bodies.read(c)
+	body, release, err := h.bodies.read(c)
+	defer release()
 	if err != nil {
 		c.Header("Connection", "close") // what remains of the body is nobody's next request
 		return refuseBody(err)
@@ -88,6 +89,15 @@ func (h *webhooks) judge(c *gin.Context, now time.Time) answer {
 	}
 }
 
+// text tells the sender how it went, and why a signature was refused: the reason helps who sets up a webhook, and nobody
+// else.
+func (a answer) text() string {
+	if a.result == resultUnsigned {
+		return string(a.result) + ": " + rejectionReason(a.err) + "\n"
+	}
+	return string(a.result) + "\n"
+}
+
 func refuseBody(err error) answer {
 	switch {
 	case errors.Is(err, errTooLarge):
@@ -95,7 +105,7 @@ func refuseBody(err error) answer {
 	case errors.Is(err, errTooSlow):
 		return answer{status: http.StatusRequestTimeout, result: resultTooSlow, err: err}
 	case errors.Is(err, errTooMany):
-		return answer{status: http.StatusServiceUnavailable, result: resultUnavailable, err: err}
+		return answer{status: http.StatusServiceUnavailable, result: resultCrowded, err: err}
 	default:
 		return answer{status: http.StatusBadRequest, result: resultBroken, err: err}
 	}
@@ -114,7 +124,7 @@ func (h *webhooks) logAnswer(c *gin.Context, a answer, took time.Duration) {
 		if a.event.Odd != "" {
 			attributes = append(attributes, slog.String("odd", a.event.Odd))
 		}
-	case a.status == http.StatusServiceUnavailable:
+	case a.result == resultUnavailable:
 		level = slog.LevelError
 		attributes = append(attributes, slog.Any("error", a.err))
 	default:

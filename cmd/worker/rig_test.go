@@ -67,9 +67,9 @@ func newWorld(t *testing.T, options leadgridtest.Options) *world {
 
 var small = leadgridtest.Size{Dossiers: 60, Contacts: 80, Links: 70, Notes: 150}
 
-func (w *world) wantEqual(t *testing.T) {
+func (w *world) wantEqual(t *testing.T, tables ...string) {
 	t.Helper()
-	differences, err := oracle.Differences(t.Context(), w.pool, oracle.Truth(w.Snapshot()), oracle.Options{})
+	differences, err := oracle.Differences(t.Context(), w.pool, oracle.Truth(w.Snapshot()), oracle.Options{Tables: tables})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,4 +232,30 @@ func waitFor(t *testing.T, what string, condition func() bool) {
 		case <-tick.C:
 		}
 	}
+}
+
+// requests is how many a sweep has sent, as far as it has saved that.
+func (w *world) requests(t *testing.T, sweep int64) (n int) {
+	t.Helper()
+	err := w.pool.QueryRow(t.Context(), `SELECT coalesce(sum(requests), 0) FROM sync_sweeps WHERE id = $1`, sweep).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (w *world) waitForRequests(t *testing.T, sweep int64, n int) {
+	t.Helper()
+	waitFor(t, "the sweep to get going", func() bool { return w.requests(t, sweep) >= n })
+}
+
+func (w *world) waitForSweep(t *testing.T, id int64, state string) {
+	t.Helper()
+	waitFor(t, "the sweep to be "+state, func() bool {
+		var now string
+		if err := w.pool.QueryRow(t.Context(), `SELECT state FROM sync_sweeps WHERE id = $1`, id).Scan(&now); err != nil {
+			t.Fatal(err)
+		}
+		return now == state
+	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,7 +82,9 @@ func (p *program) sync(ctx context.Context, options syncOptions) error {
 	if err := migrations.Check(ctx, pool, schemas(config.Database)); err != nil {
 		return err
 	}
-	config.Level = max(config.Level, slog.LevelWarn) // the progress says the rest
+	if config.Level > slog.LevelDebug {
+		config.Level = slog.LevelError // the progress says the rest, in fewer words
+	}
 	engine, api, err := config.engine(pool, config.Logger(p.errs), prometheus.NewRegistry(), true)
 	if err != nil {
 		return err
@@ -100,7 +103,8 @@ func (p *program) sync(ctx context.Context, options syncOptions) error {
 	err = s.wait(ctx, options)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	return errors.Join(err, engine.Stop(drain))
+	// Sweeps go on from their last step wherever they are cut off, so that there is nothing to wait for.
+	return errors.Join(err, engine.River.StopAndCancel(drain), engine.Stop(drain))
 }
 
 // ask leaves the work to a running worker.
@@ -147,6 +151,8 @@ func (s *syncing) wait(ctx context.Context, options syncOptions) error {
 
 const (
 	watchEvery = 200 * time.Millisecond
+	// troubleEvery is how often to look why a sweep does not go on.
+	troubleEvery = 2 * time.Second
 	// mostProbes bounds how often a pause is probed while waiting: one that comes back each time is somebody else's.
 	mostProbes = 3
 	// mostFailures bounds how often in a row the database may not answer: some half a minute in all.
@@ -158,6 +164,8 @@ func (s *syncing) watch(ctx context.Context, id int64, progress progress) (*swee
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	probes, failures := 0, 0
+	trouble := time.NewTicker(troubleEvery)
+	defer trouble.Stop()
 	for {
 		one, err := s.look(ctx, id, progress)
 		var paused *access.PausedError
@@ -181,7 +189,24 @@ func (s *syncing) watch(ctx context.Context, id int64, progress progress) (*swee
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-trouble.C:
+			s.showTrouble(ctx, id, progress)
 		case <-tick.C:
+		}
+	}
+}
+
+// showTrouble says why the sweep does not go on at the moment.
+func (s *syncing) showTrouble(ctx context.Context, id int64, progress progress) {
+	failing, err := s.engine.River.JobList(ctx, river.NewJobListParams().Kinds(sweep.Args{}.Kind()).
+		States(rivertype.JobStateRetryable).First(100))
+	if err != nil {
+		return // whoever watches the sweep meets it too
+	}
+	for _, job := range failing.Jobs {
+		var args sweep.Args
+		if json.Unmarshal(job.EncodedArgs, &args) == nil && args.Sweep == id && len(job.Errors) > 0 {
+			progress.note("tried again soon: " + job.Errors[len(job.Errors)-1].Error)
 		}
 	}
 }

@@ -30,6 +30,14 @@ func (w *Sweeper) read(ctx context.Context, s *Sweep, ids []string, read reader)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
 	for i, id := range ids {
+		if i == 0 {
+			// Alone: it may be the probe of a refused scope, which must not be cut off by the others' waiting for it.
+			var err error
+			if results[0], err = read(ctx, id); err != nil {
+				return err
+			}
+			continue
+		}
 		group.Go(func() (err error) {
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -1,0 +1,175 @@
+// Package charts_test checks the chart as its users meet it: rendered by helm, read by Kubernetes' own types.
+package charts_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+const chart = "leadgrid-sync"
+
+// tool is the path of a program of go.mod's tool directives, built if need be.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := tools(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var (
+	toolsMu sync.Mutex
+	built   = map[string]string{}
+)
+
+func tools(name string) (string, error) {
+	toolsMu.Lock()
+	defer toolsMu.Unlock()
+	if path := built[name]; path != "" {
+		return path, nil
+	}
+	var stderr bytes.Buffer
+	// Without the tag promtool contains a client for every cloud.
+	cmd := exec.Command("go", "tool", "-n", name)
+	cmd.Env = append(os.Environ(), "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -tags=remove_all_sd"))
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go tool -n %s: %w\n%s", name, err, stderr.Bytes())
+	}
+	built[name] = strings.TrimSpace(string(out))
+	return built[name], nil
+}
+
+// helm runs helm; its error is what helm said.
+func helm(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.Command(tool(t, "helm"), args...)
+	home := t.TempDir()
+	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("helm %s: %s%s", args[0], stderr.String(), stdout.String())
+	}
+	return stdout.String(), nil
+}
+
+// minimal is the least that has to be set.
+const minimal = `
+image: {repository: platform/leadgrid-sync}
+secrets: {existingSecret: mine}
+`
+
+// render gives the manifests for values, which come on top of minimal, installed as release rel in namespace crm.
+func render(t *testing.T, values string, flags ...string) manifests {
+	t.Helper()
+	rendered, err := tryRender(t, values, flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rendered
+}
+
+func tryRender(t *testing.T, values string, flags ...string) (manifests, error) {
+	t.Helper()
+	dir := t.TempDir()
+	args := []string{"template", "rel", chart, "--namespace", "crm"}
+	for i, content := range []string{minimal, values} {
+		path := filepath.Join(dir, fmt.Sprintf("%d.yaml", i))
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--values", path)
+	}
+	out, err := helm(t, append(args, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	return split(t, out), nil
+}
+
+// manifests are what helm rendered, in its order.
+type manifests []*unstructured.Unstructured
+
+func split(t *testing.T, out string) (all manifests) {
+	t.Helper()
+	for _, document := range strings.Split("\n"+out, "\n---\n") {
+		object := map[string]any{}
+		if err := yaml.UnmarshalStrict([]byte(document), &object); err != nil {
+			t.Fatalf("not a manifest: %v\n%s", err, document)
+		}
+		if len(object) > 0 {
+			all = append(all, &unstructured.Unstructured{Object: object})
+		}
+	}
+	return all
+}
+
+// find is the one manifest of that kind whose name ends so, nil if there is none.
+func (m manifests) find(t *testing.T, kind, suffix string) *unstructured.Unstructured {
+	t.Helper()
+	var found *unstructured.Unstructured
+	for _, object := range m {
+		if object.GetKind() == kind && strings.HasSuffix(object.GetName(), suffix) {
+			if found != nil {
+				t.Fatalf("two of kind %s are called …%s: %s and %s", kind, suffix, found.GetName(), object.GetName())
+			}
+			found = object
+		}
+	}
+	return found
+}
+
+// get is the value at a path such as spec.template.spec.containers.0.image, nil if there is none.
+func get(object any, path string) any {
+	if u, ok := object.(*unstructured.Unstructured); ok {
+		if u == nil {
+			return nil
+		}
+		object = u.Object
+	}
+	for key := range strings.SplitSeq(path, ".") {
+		switch at := object.(type) {
+		case map[string]any:
+			object = at[strings.ReplaceAll(key, "~", ".")] // ~ is a dot in a key
+		case []any:
+			var i int
+			if _, err := fmt.Sscan(key, &i); err != nil || i >= len(at) {
+				return nil
+			}
+			object = at[i]
+		default:
+			return nil
+		}
+	}
+	return object
+}
+
+// ciValues are the values files for the common cases.
+func ciValues(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(chart, "ci", "*-values.yaml"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("values for CI: %v, %v", files, err)
+	}
+	return files
+}
+
+func TestLint(t *testing.T) {
+	for _, file := range ciValues(t) {
+		if out, err := helm(t, "lint", "--strict", chart, "--values", file); err != nil || strings.Contains(out, "[WARNING]") {
+			t.Errorf("%s: %v\n%s", file, err, out)
+		}
+	}
+}

@@ -68,17 +68,17 @@ var apiAndWriteBack = Dashboard{
 			{
 				Title: "Commands not ended", Unit: "short", Runbook: "LeadgridCommandUnknown",
 				Description: "By state. unknown: sent, but without an answer; a person has to settle it.",
-				Queries:     []Query{{`max by (state) (leadgrid_commands{@})`, "{{state}}"}},
+				Queries:     []Query{{`sum by (state) (max by (operation, state) (leadgrid_commands_open{@}))`, "{{state}}"}},
 			},
 			{
 				Title: "Oldest pending", Unit: "s", Runbook: "LeadgridCommandsWaiting",
 				Description: "How long the oldest pending command has been waiting.",
-				Queries:     []Query{{`max(leadgrid_commands_oldest_pending_age_seconds{@})`, "oldest"}},
+				Queries:     []Query{{`max(leadgrid_commands_oldest_pending_seconds{@})`, "oldest"}},
 			},
 			{
 				Title: "Commands that ended", Unit: "ops", Stack: true, Runbook: "LeadgridCommandUnknown",
 				Description: "By operation and how they ended.",
-				Queries:     []Query{{`sum by (operation, state) (rate(leadgrid_commands_finished_total{@}[$__rate_interval])) > 0`, "{{operation}} {{state}}"}},
+				Queries:     []Query{{`sum by (operation, state) (rate(leadgrid_commands_ended_total{@}[$__rate_interval])) > 0`, "{{operation}} {{state}}"}},
 			},
 			{
 				Title: "Time of a command", Unit: "s", Runbook: "LeadgridCommandsWaiting",

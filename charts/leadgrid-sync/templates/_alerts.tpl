@@ -95,13 +95,13 @@ LeadgridJobsDiscarded:
     Jobs of kind {{`{{ $labels.kind }}`}} were discarded: they failed too often and will not run again by themselves.
 LeadgridCommandUnknown:
   expr: |-
-    max by (namespace, job) (leadgrid_commands{@worker,state="unknown"}) > 0
+    max by (namespace, job) (leadgrid_commands_unknown{@worker}) > 0
   summary: The outcome of a write-back command is unknown
   description: >-
     {{`{{ $value }}`}} write-back commands were sent, but no answer tells whether LeadGrid carried them out. A person has to look.
 LeadgridCommandsWaiting:
   expr: |-
-    max by (namespace, job) (leadgrid_commands_oldest_pending_age_seconds{@worker}) > @seconds
+    max by (namespace, job) (leadgrid_commands_oldest_pending_seconds{@worker}) > @seconds
       unless on (namespace, job)
     max by (namespace, job) (leadgrid_writeback_paused{@worker}) == 1
   summary: Write-back commands wait long

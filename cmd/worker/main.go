@@ -33,6 +33,7 @@ const (
 	exitForeign     = 5   // the key reads another organization than the one mirrored
 	exitBreaker     = 6   // too much would have to be marked as deleted
 	exitUnsettled   = 7   // a list kept changing while it was read, or another sweep took this one's place
+	exitUntold      = 8   // verify could not tell whether the mirror is equal
 	exitInterrupted = 130 // told to stop
 )
 
@@ -107,6 +108,7 @@ func (p *program) commands() *cobra.Command {
 		p.migrateCommand(does),
 		p.syncCommand(does),
 		p.statusCommand(does),
+		p.verifyCommand(does),
 		&cobra.Command{
 			Use:   "mappings",
 			Short: "Print which field goes to which column",

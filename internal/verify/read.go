@@ -1,0 +1,185 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
+)
+
+const (
+	// mostTries bounds how often a request that failed on the way is sent.
+	mostTries = 5
+	// mostPasses bounds how often a list is read whose pages do not add up to what LeadGrid counts.
+	mostPasses = 5
+)
+
+// ask sends a request until LeadGrid answers it, waiting where it has to.
+func ask[T any](ctx context.Context, v *verifier, send func() (T, error)) (T, error) {
+	for try := 1; ; {
+		answer, err := send()
+		var wait time.Duration
+		if spent, ok := errors.AsType[*budget.NoTokenError](err); ok {
+			wait = time.Until(spent.Until)
+		} else if limited, ok := errors.AsType[*leadgridapi.RateLimitError](err); ok {
+			v.requests.Add(1)
+			wait = limited.RetryAfter
+		} else {
+			v.requests.Add(1)
+			if err == nil || !passes(err) || try == mostTries {
+				return answer, err
+			}
+			wait = v.options.Pause << try / 16
+			try++
+		}
+		select {
+		case <-ctx.Done():
+			return answer, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// passes reports a failure that the next try may not meet.
+func passes(err error) bool {
+	if errors.Is(err, leadgridapi.ErrRedirect) {
+		return false
+	}
+	if refusal, ok := errors.AsType[*leadgridapi.Error](err); ok {
+		return refusal.Status >= 500 || refusal.Status == http.StatusNotFound && refusal.Code == ""
+	}
+	_, lost := errors.AsType[*leadgridapi.TransportError](err)
+	_, garbled := errors.AsType[*leadgridapi.ProtocolError](err)
+	return lost || garbled
+}
+
+// pager reads one page of a list.
+type pager func(ctx context.Context, p leadgridapi.PageRequest) ([]object, leadgridapi.Meta, error)
+
+// pagerOf makes one of the client's functions for lists.
+func pagerOf[T any](v *verifier, list func(context.Context, leadgridapi.PageRequest) (leadgridapi.Page[T], error), raw func(T) json.RawMessage) pager {
+	return func(ctx context.Context, p leadgridapi.PageRequest) ([]object, leadgridapi.Meta, error) {
+		page, err := ask(ctx, v, func() (leadgridapi.Page[T], error) { return list(ctx, p) })
+		objects := make([]object, 0, len(page.Items))
+		for _, item := range page.Items {
+			objects = append(objects, decode(raw(item)))
+		}
+		return objects, page.Meta, err
+	}
+}
+
+func decode(raw json.RawMessage) object {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	var told object
+	if err := decoder.Decode(&told); err != nil {
+		return nil // no object: it has no id, and no row
+	}
+	return told
+}
+
+// readList reads all of a list and gives each page to see. Pages may shift while they are read, and LeadGrid may page as it
+// likes: what counts is that as many rows were seen as it says there are, or that one more pass shows nothing new.
+func readList(ctx context.Context, t *table, list pager, see func([]object) error) error {
+	all := make(map[string]bool)
+	for range mostPasses {
+		pass, fresh := make(map[string]bool), 0
+		var total *int
+		for n := 1; ; n++ {
+			objects, meta, err := list(ctx, leadgridapi.PageRequest{Page: n, PerPage: leadgridapi.MaxPerPage})
+			if n > 1 && errors.Is(err, leadgridapi.ErrNotFound) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			if err := see(objects); err != nil {
+				return err
+			}
+			news := false
+			for _, told := range objects {
+				id := t.id(told)
+				if !pass[id] {
+					pass[id], news = true, true
+				}
+				if !all[id] {
+					all[id] = true
+					fresh++
+				}
+			}
+			if meta.Total != nil {
+				total = meta.Total
+			}
+			if !news || len(objects) == 0 || total != nil && len(pass) >= *total {
+				break
+			}
+		}
+		if total != nil && len(all) == *total || fresh == 0 {
+			return nil
+		}
+	}
+	return nil // what no pass has shown is asked for by its id
+}
+
+func (v *verifier) listFlows() pager {
+	return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Flow], error) {
+		return v.api.ListFlows(ctx, leadgridapi.FlowFilter{}, p)
+	}, func(f leadgridapi.Flow) json.RawMessage { return f.Raw })
+}
+
+func (v *verifier) listDossiers(status string) pager {
+	return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Dossier], error) {
+		return v.api.ListDossiers(ctx, leadgridapi.DossierFilter{Status: status}, p)
+	}, func(d leadgridapi.Dossier) json.RawMessage { return d.Raw })
+}
+
+func (v *verifier) listContacts(pool string) pager {
+	return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Contact], error) {
+		return v.api.ListContacts(ctx, leadgridapi.ContactFilter{Pool: pool}, p)
+	}, func(c leadgridapi.Contact) json.RawMessage { return c.Raw })
+}
+
+// listChildren lists the stages of a flow, or the links or notes of a dossier.
+func (v *verifier) listChildren(t *table, parent string) pager {
+	switch t {
+	case stages:
+		return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Stage], error) {
+			return v.api.ListStages(ctx, parent, p)
+		}, func(s leadgridapi.Stage) json.RawMessage { return s.Raw })
+	case links:
+		return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Link], error) {
+			return v.api.ListLinks(ctx, parent, p)
+		}, func(l leadgridapi.Link) json.RawMessage { return l.Raw })
+	}
+	return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Note], error) {
+		return v.api.ListNotes(ctx, parent, p)
+	}, func(n leadgridapi.Note) json.RawMessage { return n.Raw })
+}
+
+// get reads one dossier or contact; nil says that LeadGrid has none of that id.
+func (v *verifier) get(ctx context.Context, t *table, id string) (told object, err error) {
+	raw, err := ask(ctx, v, func() (json.RawMessage, error) {
+		if t == dossiers {
+			dossier, err := v.api.Dossier(ctx, id)
+			return dossier.Raw, err
+		}
+		contact, err := v.api.Contact(ctx, id)
+		return contact.Raw, err
+	})
+	if errors.Is(err, leadgridapi.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if told = decode(raw); t.id(told) != id {
+		return nil, fmt.Errorf("LeadGrid answered for %s %s with another object", t.name, id)
+	}
+	return told, nil
+}

@@ -188,6 +188,15 @@ func (r *Runner) carriedOut(ctx context.Context, c *Command, object json.RawMess
 		}
 		m.confirms, m.confirm = 2, 0 // the answer counts, mirrored or not
 	}
+	if c.Operation == DeleteContact {
+		if at.Number == 0 { // an earlier attempt did it
+			var err error
+			if at, err = r.observer.Mirror().Begin(ctx); err != nil {
+				return // its lease ends, and it is sent again
+			}
+		}
+		m.gone = &at
+	}
 	r.finish(ctx, c, m)
 }
 
@@ -211,7 +220,14 @@ func (r *Runner) thin(ctx context.Context, tx pgx.Tx, kind mappings.Kind, object
 func (r *Runner) finish(ctx context.Context, c *Command, m made) {
 	state := Done
 	r.keep(ctx, c, func(ctx context.Context) error {
-		err := pgx.BeginFunc(ctx, r.store.pool, func(tx pgx.Tx) error { return r.store.done(ctx, tx, c, m) })
+		err := pgx.BeginFunc(ctx, r.store.pool, func(tx pgx.Tx) error {
+			if m.gone != nil {
+				if err := r.observer.Mirror().Deleted(ctx, tx, mappings.Contacts, m.id, *m.gone); err != nil {
+					return err
+				}
+			}
+			return r.store.done(ctx, tx, c, m)
+		})
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "23505" {
 			state = Unknown
 			return r.store.ask(ctx, c, fmt.Sprintf("LeadGrid shows %s, which another command has made", m.id), m.evidence)
@@ -263,13 +279,26 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 		r.doubt(ctx, c, o, err)
 	case o == surely:
 		r.carriedOut(ctx, c, nil, mirror.Observation{})
-	case c.Attempts >= mostAttempts:
+	case c.tired(time.Now()):
 		r.ask(ctx, c, fmt.Sprintf("sent %d times, the last time: %s", c.Attempts, inWords(err)), nil, err)
 	default:
 		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.postpone(ctx, c, min(time.Second<<c.Attempts, longestWait)/2, inWords(err), true)
+			return r.store.postpone(ctx, c, backoff(c.Attempts), inWords(err), true)
 		})
 	}
+}
+
+// tired reports whether a command has been tried for so long that a person should know.
+func (c *Command) tired(now time.Time) bool {
+	return c.SentAt != nil && now.Sub(*c.SentAt) > longestTrying
+}
+
+// backoff doubles the pause with every time that something was tried.
+func backoff(times int) time.Duration {
+	if times <= 0 {
+		return 0
+	}
+	return min(time.Second<<min(times-1, 10), longestWait)
 }
 
 // doubt puts a create whose outcome is not known on its way to being looked into.
@@ -277,7 +306,7 @@ func (r *Runner) doubt(ctx context.Context, c *Command, o outcome, err error) {
 	r.log.LogAttrs(ctx, slog.LevelWarn, "command in doubt", slog.String("command", c.ID), slog.String("operation", string(c.Operation)),
 		slog.Int("attempts", c.Attempts), slog.String("error", err.Error()))
 	certain := r.certain(o)
-	if c.Operation == CreateContact && textOf(c.fields(), "email") != "" {
+	if c.Operation == CreateContact && c.text("email") != "" {
 		certain = 0 // LeadGrid refuses a second one
 	}
 	r.keep(ctx, c, func(ctx context.Context) error { return r.store.doubt(ctx, c, inWords(err), certain, o == surely) })

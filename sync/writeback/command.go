@@ -95,6 +95,9 @@ func (c *Command) fields() mappings.Object {
 	return fields
 }
 
+// text gives a field that the command sends, empty if it does not.
+func (c *Command) text(field string) string { return textOf(c.fields(), field) }
+
 func deref(s *string) string {
 	if s == nil {
 		return ""

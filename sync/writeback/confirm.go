@@ -3,15 +3,18 @@ package writeback
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 )
 
@@ -64,7 +67,9 @@ func (r *Runner) readBack(ctx context.Context, c *Command) (mappings.Object, err
 		return objectOf(result.Objects[0]), nil
 	}
 	switch c.Operation {
-	case CreateContact, UpdateContact, DeleteContact:
+	case DeleteContact:
+		return nil, r.bury(ctx, c.contact())
+	case CreateContact, UpdateContact:
 		return read(r.observer.Contact, c.contact())
 	case LinkContact, UnlinkContact:
 		return read(r.observer.Links, c.dossier())
@@ -76,6 +81,29 @@ func (r *Runner) readBack(ctx context.Context, c *Command) (mappings.Object, err
 		}
 	}
 	return read(r.observer.Dossier, c.dossier())
+}
+
+// bury asks for a contact that a command has deleted, the second time when no replica can show it any more, and then marks
+// it as deleted if the organization still answers (promise 5).
+func (r *Runner) bury(ctx context.Context, id string) error {
+	result, err := r.observer.Contact(ctx, id)
+	if err != nil || !result.Confirmed {
+		return err
+	}
+	if err := r.observer.Answers(ctx); errors.Is(err, mirror.ErrUnproven) {
+		return nil // nothing is left to prove it with: the next sweep asks a person
+	} else if err != nil {
+		return err
+	}
+	m := r.observer.Mirror()
+	at, err := m.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	return m.InTx(ctx, func(tx pgx.Tx) error {
+		_, err := m.Tombstone(ctx, tx, mappings.Contacts, []string{id}, at)
+		return err
+	})
 }
 
 // uncleared says which fields an update was to clear and LeadGrid did not.
@@ -111,7 +139,7 @@ func (r *Runner) twins(ctx context.Context, c *Command) bool {
 	case CreateDossier:
 		shown, err := r.recentDossiers(ctx, []*Command{c})
 		if err == nil {
-			err = r.listDossiers(ctx, textOf(c.fields(), "type"), shown)
+			err = r.listDossiers(ctx, c.text("type"), shown)
 		}
 		if err == nil {
 			err = r.lookForDossier(ctx, c, shown, map[string]json.RawMessage{}, found)

@@ -130,7 +130,7 @@ func (r *Runner) notLooked(ctx context.Context, c *Command, err error) {
 	}
 	o, wait := judge(err)
 	if o != notYet || wait == 0 {
-		wait = min(time.Second<<min(c.Looks, 10), longestWait)
+		wait = backoff(c.Looks)
 	}
 	r.log.LogAttrs(ctx, slog.LevelInfo, "command not looked into", slog.String("command", c.ID), slog.String("error", err.Error()))
 	r.keep(ctx, c, func(ctx context.Context) error { return r.store.lookAgain(ctx, c, wait, nil) })
@@ -138,14 +138,13 @@ func (r *Runner) notLooked(ctx context.Context, c *Command, err error) {
 
 // settle decides what a look's evidence means.
 func (r *Runner) settle(ctx context.Context, c *Command, found *evidence) {
-	certain := c.CertainAt == nil || !found.LookedAt.Before(*c.CertainAt)
 	if one := found.one(); one != nil {
 		r.found(ctx, c, one, found)
 		return
 	}
 	switch {
-	case !certain:
-		wait := min(time.Second<<min(c.Looks, 10), longestWait)
+	case !c.certain(found.LookedAt):
+		wait := backoff(c.Looks)
 		if left := c.CertainAt.Sub(found.LookedAt); left < wait {
 			wait = left
 		}
@@ -154,19 +153,22 @@ func (r *Runner) settle(ctx context.Context, c *Command, found *evidence) {
 		r.ask(ctx, c, fmt.Sprintf("LeadGrid shows %d that may be what this command made", len(found.Candidates)), found, nil)
 	case c.Happened && found.LookedAt.Sub(*c.CertainAt) < givenUp:
 		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.lookAgain(ctx, c, min(time.Second<<min(c.Looks, 10), longestWait), found)
+			return r.store.lookAgain(ctx, c, backoff(c.Looks), found)
 		})
 	case c.Happened:
 		r.ask(ctx, c, "LeadGrid said that it was done, but does not show what it made", found, nil)
-	case c.Attempts >= mostAttempts:
+	case c.tired(found.LookedAt):
 		r.ask(ctx, c, fmt.Sprintf("sent %d times, of which LeadGrid shows nothing", c.Attempts), found, nil)
 	default:
 		r.log.LogAttrs(ctx, slog.LevelInfo, "command not carried out, sent again", slog.String("command", c.ID), slog.Int("attempts", c.Attempts))
 		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.postpone(ctx, c, 0, "LeadGrid shows that it was not carried out", true)
+			return r.store.postpone(ctx, c, backoff(c.Attempts-1), "LeadGrid shows that it was not carried out", true)
 		})
 	}
 }
+
+// certain reports whether a look that began at that moment and finds nothing shows that nothing was made.
+func (c *Command) certain(at time.Time) bool { return c.CertainAt == nil || !at.Before(*c.CertainAt) }
 
 // found ends a command of which LeadGrid shows what it made.
 func (r *Runner) found(ctx context.Context, c *Command, one *candidate, found *evidence) {
@@ -183,9 +185,9 @@ func (r *Runner) found(ctx context.Context, c *Command, one *candidate, found *e
 // lookForContact searches for the contact, by its e-mail if it has one.
 func (r *Runner) lookForContact(ctx context.Context, c *Command, found *evidence) error {
 	sent := c.fields()
-	search := textOf(sent, "email")
+	search := c.text("email")
 	if search == "" {
-		search = textOf(sent, "full_name")
+		search = c.text("full_name")
 	}
 	found.Where = []string{"contacts by search"}
 	var objects []json.RawMessage
@@ -243,8 +245,8 @@ func (r *Runner) unclaimed(ctx context.Context, c *Command, kind mappings.Kind, 
 		SELECT k.n FROM unnest($1::text[]) WITH ORDINALITY AS k (id, n)
 		WHERE k.id <> ''
 		  AND NOT EXISTS (SELECT FROM commands c WHERE c.leadgrid_id = k.id AND c.operation = $2 AND c.id <> $3::uuid)
-		  AND NOT EXISTS (SELECT FROM `+pgx.Identifier{string(kind)}.Sanitize()+` t WHERE t.id = k.id AND t._observed < $4)
-		ORDER BY k.n`, ids, c.Operation, c.ID, c.Sent)
+		  AND NOT EXISTS (SELECT FROM `+pgx.Identifier{string(kind)}.Sanitize()+` t WHERE t.id = k.id AND t._changed_at < $4)
+		ORDER BY k.n`, ids, c.Operation, c.ID, c.SentAt)
 	if err != nil {
 		return nil, fmt.Errorf("look for what other commands made: %w", err)
 	}
@@ -269,7 +271,7 @@ func (r *Runner) duplicate(ctx context.Context, c *Command, err error) {
 		return
 	}
 	reason := "LeadGrid has a contact with this e-mail already"
-	email := textOf(c.fields(), "email")
+	email := c.text("email")
 	listed, lookErr := r.observer.ListContacts(ctx, leadgridapi.ContactFilter{Search: email}, leadgridapi.PageRequest{PerPage: leadgridapi.MaxPerPage})
 	if lookErr == nil {
 		for _, object := range listed.Objects {

@@ -30,33 +30,32 @@ func (r *Runner) lookForDossiers(ctx context.Context, commands []*Command) {
 		return
 	}
 	maps.Copy(shown, recent)
-	listed := make(map[string]error)
+	listed := make(map[string]error) // by type of dossier
 	for _, c := range commands {
-		kind := textOf(c.fields(), "type")
-		if _, done := listed[kind]; !done && (c.Looks == 1 || c.CertainAt == nil || !at.BeganAt.Before(*c.CertainAt)) {
+		kind := c.text("type")
+		if _, done := listed[kind]; !done && (c.Looks == 1 || c.certain(at.BeganAt)) {
 			listed[kind] = r.listDossiers(ctx, kind, shown)
 		}
 	}
 	wholes := make(map[string]json.RawMessage)
 	for _, c := range commands {
-		listErr, walked := listed[textOf(c.fields(), "type")]
+		listErr, walked := listed[c.text("type")]
 		found := &evidence{LookedAt: at.BeganAt, Where: []string{"events", "mirror"}}
 		if walked && listErr == nil {
 			found.Where = append(found.Where, "list of dossiers")
 		}
-		if err := r.lookForDossier(ctx, c, shown, wholes, found); err != nil {
+		err := r.lookForDossier(ctx, c, shown, wholes, found)
+		if err == nil && found.one() == nil && c.certain(at.BeganAt) {
+			err = listErr // its silence would say nothing
+		}
+		switch {
+		case errors.Is(err, errTooMany):
+			r.ask(ctx, c, err.Error(), found, nil)
+		case err != nil:
 			r.notLooked(ctx, c, err)
-			continue
+		default:
+			r.settle(ctx, c, found)
 		}
-		if listErr != nil && found.one() == nil { // its silence would say nothing
-			if errors.Is(listErr, errTooMany) {
-				r.ask(ctx, c, listErr.Error(), found, nil)
-			} else {
-				r.notLooked(ctx, c, listErr)
-			}
-			continue
-		}
-		r.settle(ctx, c, found)
 	}
 }
 
@@ -101,16 +100,23 @@ func (r *Runner) lookForDossier(
 	return nil
 }
 
-// recentDossiers gives the dossiers that events have named, or the mirror has seen change, since the first of the commands
-// was sent, with what the mirror knows of each.
+// recentDossiers gives the dossiers that events have named since the first of the commands was sent, and those named like
+// one of them that the mirror has seen change since, with what the mirror knows of each.
 func (r *Runner) recentDossiers(ctx context.Context, commands []*Command) (map[string]mappings.Object, error) {
-	first := *slices.MinFunc(commands, func(a, b *Command) int { return int(*a.Sent - *b.Sent) }).Sent
+	first := slices.MinFunc(commands, func(a, b *Command) int { return a.SentAt.Compare(*b.SentAt) })
+	var names, emails []string
+	for _, c := range commands {
+		names, emails = append(names, c.text("name")), append(emails, c.text("email"))
+	}
 	rows, err := r.store.pool.Query(ctx, `
-		SELECT id, _raw FROM dossiers WHERE _observed > $1 AND _deleted_at IS NULL
+		SELECT d.id, d._raw FROM dossiers d
+		WHERE d._changed_at >= $1 AND d._deleted_at IS NULL
+		  AND (d.name IS NULL OR lower(d.name) IN (SELECT lower(n) FROM unnest($2::text[]) n)
+		       OR lower(d.email) IN (SELECT lower(e) FROM unnest($3::text[]) e WHERE e <> ''))
 		UNION ALL
 		SELECT DISTINCT e.dossier_id, NULL::jsonb FROM webhook_events e
-		WHERE e.flush > $1 AND e.dossier_id IS NOT NULL AND e.type LIKE 'dossier.%' AND e.odd IS NULL
-		  AND NOT EXISTS (SELECT FROM dossiers d WHERE d.id = e.dossier_id)`, first)
+		WHERE e.flush > $4 AND e.dossier_id IS NOT NULL AND e.type LIKE 'dossier.%' AND e.odd IS NULL
+		  AND NOT EXISTS (SELECT FROM dossiers d WHERE d.id = e.dossier_id)`, first.SentAt, names, emails, first.Sent)
 	if err != nil {
 		return nil, fmt.Errorf("look for recent dossiers: %w", err)
 	}
@@ -131,15 +137,43 @@ func (r *Runner) recentDossiers(ctx context.Context, commands []*Command) (map[s
 	return recent, nil
 }
 
-// listDossiers adds what the list of all dossiers of a type shows. Rows that the list moved about while it was read are
-// found by reading it again until two reads agree on how many there are.
+// listDossiers adds what the list of all dossiers of a type shows or, where that is too long, those on the first stages,
+// on which LeadGrid puts a new dossier.
 func (r *Runner) listDossiers(ctx context.Context, kind string, shown map[string]mappings.Object) error {
+	err := r.listAll(ctx, leadgridapi.DossierFilter{Type: kind}, shown)
+	if !errors.Is(err, errTooMany) {
+		return err
+	}
+	rows, err := r.store.pool.Query(ctx, `
+		SELECT DISTINCT ON (f.id) s.id FROM flows f JOIN stages s ON s.flow_id = f.id
+		WHERE f.type = $1 AND f._deleted_at IS NULL AND s._deleted_at IS NULL ORDER BY f.id, s.position`, kind)
+	if err != nil {
+		return fmt.Errorf("look for first stages: %w", err)
+	}
+	stages, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("look for first stages: %w", err)
+	}
+	if len(stages) == 0 {
+		return errTooMany
+	}
+	for _, stage := range stages {
+		if err := r.listAll(ctx, leadgridapi.DossierFilter{Type: kind, StageID: stage}, shown); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listAll adds what a list shows. Rows that moved about while it was read are found by reading it again until two reads
+// agree on how many there are.
+func (r *Runner) listAll(ctx context.Context, filter leadgridapi.DossierFilter, shown map[string]mappings.Object) error {
 	seen := -1
 	for range mostReads {
 		listed := make(map[string]mappings.Object)
 		total := -1
 		err := pages(func(page leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
-			answer, err := r.observer.ListDossiers(ctx, leadgridapi.DossierFilter{Type: kind}, page)
+			answer, err := r.observer.ListDossiers(ctx, filter, page)
 			for _, object := range answer.Objects {
 				fields := objectOf(object)
 				listed[textOf(fields, "id")] = fields

@@ -14,7 +14,7 @@ type metrics struct {
 	seconds  prometheus.Histogram
 }
 
-func newMetrics(registerer prometheus.Registerer, pool *pgxpool.Pool) *metrics {
+func newMetrics(registerer prometheus.Registerer, pool *pgxpool.Pool, paused bool) *metrics {
 	if registerer == nil {
 		registerer = prometheus.NewRegistry()
 	}
@@ -30,6 +30,13 @@ func newMetrics(registerer prometheus.Registerer, pool *pgxpool.Pool) *metrics {
 			Buckets:                     prometheus.ExponentialBuckets(0.01, 2, 14),
 			NativeHistogramBucketFactor: 1.1,
 		}),
+	}
+	gauge := factory.NewGauge(prometheus.GaugeOpts{
+		Name: "leadgrid_writeback_paused",
+		Help: "1 while WRITEBACK_PAUSED keeps commands from being sent.",
+	})
+	if paused {
+		gauge.Set(1)
 	}
 	for _, operation := range Operations {
 		for _, state := range []State{Done, Refused, Unknown} {

@@ -147,8 +147,13 @@ func (w *rig) done(id string) row {
 
 func (w *rig) wait(what string, condition func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	tick := time.NewTicker(5 * time.Millisecond)
+	w.waitFor(time.Minute, what, condition)
+}
+
+func (w *rig) waitFor(most time.Duration, what string, condition func() bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(most)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !condition() {
 		if time.Now().After(deadline) {

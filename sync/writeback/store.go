@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
 // store is what the runner does to the table commands. Every step is fenced by the number of attempts: what an earlier
@@ -25,12 +26,12 @@ var errSuperseded = errors.New("the command has been decided otherwise in the me
 
 // made is what became of a command that LeadGrid carried out.
 type made struct {
-	id       string          // that LeadGrid gave, or of what was changed
-	object   json.RawMessage // as LeadGrid answered, nil if it showed none
-	note     string          // what a person should know
-	evidence *evidence       // when it was looked up
-	confirms int             // reads that follow
-	confirm  time.Duration   // when the first of them is due
+	id       string              // that LeadGrid gave, or of what was changed
+	object   json.RawMessage     // as LeadGrid answered, nil if it showed none
+	gone     *mirror.Observation // when it was deleted
+	evidence *evidence           // when it was looked up
+	confirms int                 // reads that follow
+	confirm  time.Duration       // when the first of them is due
 }
 
 // done ends a command as carried out, in the caller's transaction.
@@ -47,11 +48,11 @@ func (s *store) done(ctx context.Context, tx pgx.Tx, c *Command, m made) error {
 		found = &text
 	}
 	tag, err := tx.Exec(ctx, `
-		UPDATE commands SET state = 'done', leadgrid_id = nullif($3, ''), result = $4, error = nullif($5, ''),
-		       evidence = coalesce($6::jsonb, evidence), answered_at = clock_timestamp(), finished_at = clock_timestamp(),
-		       confirms = $7, due_at = now() + $8::interval
+		UPDATE commands SET state = 'done', leadgrid_id = nullif($3, ''), result = $4, error = NULL,
+		       evidence = coalesce($5::jsonb, evidence), answered_at = clock_timestamp(), finished_at = clock_timestamp(),
+		       confirms = $6, due_at = now() + $7::interval
 		WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown')`,
-		c.ID, c.Attempts, m.id, result, m.note, found, m.confirms, m.confirm)
+		c.ID, c.Attempts, m.id, result, found, m.confirms, m.confirm)
 	if err != nil {
 		return fmt.Errorf("end command %s as done: %w", c.ID, err)
 	}
@@ -209,6 +210,9 @@ func (s *store) refuseDependents(ctx context.Context) ([]*Command, error) {
 	}
 }
 
+// shortestWait keeps the runner from asking all the time for what is due and already being worked on.
+const shortestWait = 50 * time.Millisecond
+
 // nextDue is when something that waits for its time is due; zero if nothing is.
 func (s *store) nextDue(ctx context.Context) (time.Duration, error) {
 	var seconds *float64
@@ -222,7 +226,7 @@ func (s *store) nextDue(ctx context.Context) (time.Duration, error) {
 	if seconds == nil {
 		return 0, nil
 	}
-	return max(time.Duration(*seconds*float64(time.Second)), time.Millisecond), nil
+	return max(time.Duration(*seconds*float64(time.Second)), shortestWait), nil
 }
 
 // cv loads the CV of an unfinished command.

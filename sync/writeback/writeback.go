@@ -52,8 +52,8 @@ const (
 	longestWait = 2 * time.Minute
 	// mostPerRound is how many commands are looked into, or confirmed, at once.
 	mostPerRound = 50
-	// mostAttempts is how often something is sent whose outcome was unknown before a person is asked.
-	mostAttempts = 8
+	// longestTrying is how long a command is sent again and again before a person is asked: longer than LeadGrid is down.
+	longestTrying = 24 * time.Hour
 	// drain is how long commands under way may take to end once the runner is told to.
 	drain = 10 * time.Second
 	// provenFor is how long it holds that the key writes to the mirrored organization.
@@ -104,7 +104,7 @@ func New(pool *pgxpool.Pool, api *leadgridapi.Client, observer *observe.Observer
 		gate:     gate,
 		options:  options,
 		log:      options.Log,
-		metrics:  newMetrics(options.Registerer, pool),
+		metrics:  newMetrics(options.Registerer, pool, options.Paused),
 		wake:     make(chan struct{}, 1),
 	}
 }

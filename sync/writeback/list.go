@@ -1,0 +1,151 @@
+package writeback
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+)
+
+// Count is how many commands are in a state.
+type Count struct {
+	State State `json:"state"`
+	Count int64 `json:"count"`
+}
+
+// Counts counts the commands of each state.
+func Counts(ctx context.Context, pool *pgxpool.Pool) ([]Count, error) {
+	rows, err := pool.Query(ctx, `
+		SELECT s.state, count(c.id) FROM unnest($1::text[]) WITH ORDINALITY AS s (state, n) LEFT JOIN commands c USING (state)
+		GROUP BY s.state, s.n ORDER BY s.n`, States)
+	if err != nil {
+		return nil, fmt.Errorf("count commands: %w", err)
+	}
+	counts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Count])
+	if err != nil {
+		return nil, fmt.Errorf("count commands: %w", err)
+	}
+	return counts, nil
+}
+
+// List gives the newest commands in the given states, at most limit, oldest first.
+func List(ctx context.Context, pool *pgxpool.Pool, states []State, limit int) ([]*Command, error) {
+	commands, err := collect(pool.Query(ctx, `
+		SELECT `+columns+` FROM commands c WHERE c.state = ANY ($1) ORDER BY c.number DESC LIMIT $2`, states, limit))
+	if err != nil {
+		return nil, fmt.Errorf("list commands: %w", err)
+	}
+	slices.Reverse(commands)
+	return commands, nil
+}
+
+// Waits reports whether the command waits for a person.
+func (c *Command) Waits() bool { return c.State == Unknown && c.DueAt == nil }
+
+// Subject is the id of what the command is about, empty for what it is yet to make.
+func (c *Command) Subject() string {
+	if c.LeadGridID != nil {
+		return *c.LeadGridID
+	}
+	return subject(c)
+}
+
+// Change is what a pending update would do to one field.
+type Change struct {
+	Command   string          `json:"command"`
+	Operation Operation       `json:"operation"`
+	Kind      mappings.Kind   `json:"kind"`
+	ID        string          `json:"id"`
+	Field     string          `json:"field"`
+	Mirror    json.RawMessage `json:"mirror"`   // what the mirror holds
+	LeadGrid  json.RawMessage `json:"leadgrid"` // what LeadGrid holds, commands before this one included
+	After     json.RawMessage `json:"after"`    // what the command makes it
+	Problem   string          `json:"problem,omitempty"`
+}
+
+// Plan asks LeadGrid what it holds now of all that pending updates, moves, archivals and restorals would change, and gives
+// what they would change, in their order. Nothing is written.
+func Plan(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client) ([]Change, error) {
+	commands, err := collect(pool.Query(ctx, `
+		SELECT `+columns+` FROM commands c WHERE c.state = 'pending' AND c.operation = ANY ($1) ORDER BY c.number`,
+		[]Operation{UpdateDossier, MoveDossier, ArchiveDossier, RestoreDossier, UpdateContact}))
+	if err != nil {
+		return nil, fmt.Errorf("list pending updates: %w", err)
+	}
+	var plan []Change
+	now := make(map[string]mappings.Object)
+	for _, c := range commands {
+		kind, id := c.Operation.kind(), subject(c)
+		object, asked := now[string(kind)+id]
+		problem := ""
+		if !asked {
+			object, err = fresh(ctx, api, kind, id)
+			if errors.Is(err, leadgridapi.ErrNotFound) {
+				object, problem = mappings.Object{}, "LeadGrid does not have it, or not yet"
+			} else if err != nil {
+				return nil, err
+			}
+			now[string(kind)+id] = object
+		}
+		if wrong := unexpected(c, object); len(wrong) > 0 && problem == "" {
+			problem = fmt.Sprintf("would be refused: %v", wrong)
+		}
+		mirrored, err := mirrored(ctx, pool, kind, id)
+		if err != nil {
+			return nil, err
+		}
+		changes := c.fields()
+		if c.Operation == ArchiveDossier {
+			changes = mappings.Object{"status": quoted(leadgridapi.StatusArchived)}
+		}
+		for _, field := range sortedFields(changes) {
+			plan = append(plan, Change{
+				Command: c.ID, Operation: c.Operation, Kind: kind, ID: id, Field: field, Mirror: orNull(mirrored[field]),
+				LeadGrid: orNull(object[field]), After: changes[field], Problem: problem,
+			})
+			object[field] = changes[field]
+		}
+	}
+	return plan, nil
+}
+
+func fresh(ctx context.Context, api *leadgridapi.Client, kind mappings.Kind, id string) (mappings.Object, error) {
+	if kind == mappings.Contacts {
+		contact, err := api.Contact(ctx, id)
+		return objectOf(contact.Raw), err
+	}
+	dossier, err := api.Dossier(ctx, id)
+	return objectOf(dossier.Raw), err
+}
+
+func mirrored(ctx context.Context, pool *pgxpool.Pool, kind mappings.Kind, id string) (mappings.Object, error) {
+	var raw json.RawMessage
+	err := pool.QueryRow(ctx, `SELECT _raw FROM `+pgx.Identifier{string(kind)}.Sanitize()+` WHERE id = $1`, id).Scan(&raw)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("read the mirror: %w", err)
+	}
+	return objectOf(raw), nil
+}
+
+func sortedFields(object mappings.Object) []string {
+	fields := make([]string, 0, len(object))
+	for field := range object {
+		fields = append(fields, field)
+	}
+	slices.Sort(fields)
+	return fields
+}
+
+func orNull(value json.RawMessage) json.RawMessage {
+	if value == nil {
+		return json.RawMessage("null")
+	}
+	return value
+}

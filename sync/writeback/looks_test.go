@@ -1,0 +1,247 @@
+package writeback_test
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
+)
+
+// faulty breaks the nth request of an operation, and before that runs what happens at the same time.
+type faulty struct {
+	operation string
+	fault     leadgridtest.Fault
+	times     int32
+	meanwhile func()
+	seen      atomic.Int32
+}
+
+func (f *faulty) onRequest(r leadgridtest.Request) leadgridtest.Fault {
+	if r.Operation != f.operation || f.seen.Add(1) > f.times {
+		return leadgridtest.Healthy
+	}
+	if f.meanwhile != nil {
+		f.meanwhile()
+	}
+	return f.fault
+}
+
+// creating are the operations that may not run twice, each with a call and what LeadGrid's ledger shows of it.
+var creating = []struct{ operation, call string }{
+	{"dossiers.create", `create_dossier('candidate', 'Ann', email => 'ann@example.com', phone => '1')`},
+	{"dossiers.create", `create_dossier('sales', 'Acme', deal_size => 12500.50, deal_currency => 'EUR', cv => '%PDF-1.7')`},
+	{"contacts.create", `create_contact('Ann', email => 'ann@example.com', kind => '{client,candidate}')`},
+	{"contacts.create", `create_contact('Ann')`},
+	{"notes.create", `add_note((SELECT id FROM dossiers), 'Hello & <goodbye>')`},
+}
+
+func ran(w *rig, operation string) (n int) {
+	for _, create := range w.Creates() {
+		if create.Operation == operation {
+			n++
+		}
+	}
+	return n
+}
+
+// Whatever keeps LeadGrid's answer from coming, before or after it acted: the create runs once.
+func TestPromise10_AnswerLost(t *testing.T) {
+	for _, create := range creating {
+		for _, fault := range []leadgridtest.Fault{
+			leadgridtest.ErrorBefore, leadgridtest.ErrorAfter, leadgridtest.BadGateway, leadgridtest.HangBefore, leadgridtest.HangAfter,
+			leadgridtest.ResetBefore, leadgridtest.ResetAfter, leadgridtest.Truncated,
+		} {
+			t.Run(create.call[:strings.Index(create.call, "(")]+"/"+string(fault), func(t *testing.T) {
+				t.Parallel()
+				f := &faulty{operation: create.operation, fault: fault, times: 1}
+				w := newRig(t, leadgridtest.Options{OnRequest: f.onRequest})
+				w.oneDossier(create.operation)
+				before := len(w.Creates())
+				w.start(options())
+				row := w.done(w.write(create.call))
+				if n := len(w.Creates()) - before; n != 1 {
+					t.Errorf("it ran %d times", n)
+				}
+				if made := w.Creates()[before].ID; *row.LeadGridID != made {
+					t.Errorf("done as %s, LeadGrid made %s", *row.LeadGridID, made)
+				}
+				wantAttempts := 1
+				switch fault {
+				case leadgridtest.ErrorBefore, leadgridtest.BadGateway, leadgridtest.HangBefore, leadgridtest.ResetBefore:
+					wantAttempts = 2
+				}
+				if row.Attempts != wantAttempts && create.call != creating[2].call { // an e-mail makes a repetition harmless
+					t.Errorf("sent %d times, want %d", row.Attempts, wantAttempts)
+				}
+			})
+		}
+	}
+}
+
+// oneDossier puts a dossier into LeadGrid and the mirror for those that need one.
+func (w *rig) oneDossier(operation string) string {
+	w.t.Helper()
+	if operation != "notes.create" {
+		return ""
+	}
+	id, err := w.CreateDossier(leadgridtest.Fields{"name": "Someone"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.observer.Dossier(w.t.Context(), id); err != nil {
+		w.t.Fatal(err)
+	}
+	return id
+}
+
+// What somebody else made at the same moment and looks the same is for a person to tell apart.
+func TestPromise10_LookAlikesAreForAPerson(t *testing.T) {
+	for _, test := range []struct {
+		name, operation, call string
+		meanwhile             func(w *rig, dossier string) error
+		fault                 leadgridtest.Fault
+	}{
+		{"the same dossier twice", "dossiers.create", `create_dossier('candidate', 'Ann', phone => '1')`, func(w *rig, _ string) error {
+			_, err := w.CreateDossier(leadgridtest.Fields{"name": "Ann", "phone": "1"})
+			return err
+		}, leadgridtest.ResetAfter},
+		{"a dossier of the same name", "dossiers.create", `create_dossier('candidate', 'Ann', phone => '1')`, func(w *rig, _ string) error {
+			_, err := w.CreateDossier(leadgridtest.Fields{"name": "ann ", "phone": "2"})
+			return err
+		}, leadgridtest.ResetBefore},
+		{"a dossier with more in it", "dossiers.create", `create_dossier('candidate', 'Ann')`, func(w *rig, _ string) error {
+			_, err := w.CreateDossier(leadgridtest.Fields{"name": "Ann", "email": "other@example.com"})
+			return err
+		}, leadgridtest.HangBefore},
+		{"a contact of the same name", "contacts.create", `create_contact('Ann', phone => '1')`, func(w *rig, _ string) error {
+			_, err := w.CreateContact(leadgridtest.Fields{"full_name": "Ann", "phone": "2"})
+			return err
+		}, leadgridtest.ResetBefore},
+		{"the same e-mail", "contacts.create", `create_contact('Ann', email => 'ann@example.com')`, func(w *rig, _ string) error {
+			_, err := w.CreateContact(leadgridtest.Fields{"full_name": "Anna", "email": "Ann@example.com"})
+			return err
+		}, leadgridtest.ResetBefore},
+		{"the same note twice", "notes.create", `add_note((SELECT id FROM dossiers), 'Hello')`, func(w *rig, dossier string) error {
+			_, err := w.AddNote(dossier, "Hello", true)
+			return err
+		}, leadgridtest.ErrorAfter},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			f := &faulty{operation: test.operation, fault: test.fault, times: 1}
+			w := newRig(t, leadgridtest.Options{OnRequest: f.onRequest})
+			dossier := w.oneDossier(test.operation)
+			f.meanwhile = func() {
+				if err := test.meanwhile(w, dossier); err != nil {
+					t.Error(err)
+				}
+			}
+			w.start(options())
+			row := w.settled(w.write(test.call))
+			if !row.Waiting {
+				t.Fatalf("it is %s as %s: %s", row.State, text(row.LeadGridID), text(row.Error))
+			}
+			if n := ran(w, test.operation); n > 1 {
+				t.Errorf("it ran %d times", n)
+			}
+			var candidates int
+			w.scan(`SELECT jsonb_array_length(evidence -> 'candidates') FROM commands`, &candidates)
+			if candidates == 0 {
+				t.Error("no evidence")
+			}
+		})
+	}
+}
+
+// What was there before is no evidence, however much it looks like what was sent.
+func TestPromise10_WhatWasThereBefore(t *testing.T) {
+	f := &faulty{operation: "dossiers.create", fault: leadgridtest.ResetBefore, times: 1}
+	w := newRig(t, leadgridtest.Options{OnRequest: f.onRequest})
+	old, err := w.CreateDossier(leadgridtest.Fields{"name": "Ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.observer.Dossier(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	w.start(options())
+	if row := w.done(w.write(`create_dossier('candidate', 'Ann')`)); *row.LeadGridID == old {
+		t.Error("done as what was there before")
+	}
+	if n := ran(w, "dossiers.create"); n != 1 {
+		t.Errorf("it ran %d times", n)
+	}
+}
+
+// Two commands that send the same are told apart: each makes one.
+func TestPromise10_TheSameTwice(t *testing.T) {
+	for _, create := range []struct{ operation, call string }{creating[0], creating[3], creating[4]} {
+		t.Run(create.operation, func(t *testing.T) {
+			t.Parallel()
+			f := &faulty{operation: create.operation, fault: leadgridtest.ErrorAfter, times: 2}
+			w := newRig(t, leadgridtest.Options{OnRequest: f.onRequest})
+			w.oneDossier(create.operation)
+			w.start(options())
+			first, second := w.write(create.call), w.write(create.call)
+			if a, b := w.done(first), w.done(second); *a.LeadGridID == *b.LeadGridID {
+				t.Errorf("both are done as %s", *a.LeadGridID)
+			}
+			if n := ran(w, create.operation); n != 2 {
+				t.Errorf("they ran %d times", n)
+			}
+		})
+	}
+}
+
+// A request given up and looked for in vain that LeadGrid carries out after all, late: a person is told.
+func TestPromise10_CarriedOutLate(t *testing.T) {
+	f := &faulty{operation: "dossiers.create", fault: leadgridtest.HangBefore, times: 1}
+	w := newRig(t, leadgridtest.Options{OnRequest: f.onRequest})
+	w.start(options())
+	id := w.write(`create_dossier('candidate', 'Ann')`)
+	if row := w.done(id); row.Attempts != 2 {
+		t.Fatalf("sent %d times", row.Attempts)
+	}
+	if _, err := w.CreateDossier(leadgridtest.Fields{"name": "Ann"}); err != nil {
+		t.Fatal(err)
+	}
+	w.wait("twin to be found", func() bool { return w.load(id).Waiting })
+	if row := w.load(id); !strings.Contains(*row.Error, "ran more than once") {
+		t.Errorf("the row says %s", *row.Error)
+	}
+}
+
+// A 409 to the first attempt is somebody else's contact; to the second it may be our own.
+func TestPromise10_ContactThatExists(t *testing.T) {
+	w := newRig(t, leadgridtest.Options{})
+	w.start(options())
+	other, err := w.CreateContact(leadgridtest.Fields{"full_name": "Ann", "email": "ann@example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := w.settled(w.write(`create_contact('Ann', email => 'ANN@example.com')`))
+	if row.State != "refused" || !strings.Contains(*row.Error, other) {
+		t.Errorf("it is %s: %s; want it refused, naming contact %s", row.State, text(row.Error), other)
+	}
+}
+
+// A dossier whose CV was lost on the way gets its CV, and is not made again.
+func TestPromise10_CreateAndUploadAreToldApart(t *testing.T) {
+	for _, leaves := range []bool{true, false} {
+		w := newRig(t, leadgridtest.Options{Settings: leadgridtest.Settings{
+			Habits: leadgridtest.Habits{LeavesFailedCreates: leaves}, Faults: leadgridtest.Faults{UploadFails: 1},
+		}})
+		w.start(options())
+		id := w.write(`create_dossier('candidate', 'Ann', cv => '%PDF-1.7 Ann', cv_filename => 'ann.pdf')`)
+		w.wait("first attempt", func() bool { return w.load(id).State == "unknown" })
+		w.Change(func(s *leadgridtest.Settings) { s.Faults.UploadFails = 0 })
+		row := w.done(id)
+		if n := ran(w, "dossiers.create"); n != 1 {
+			t.Errorf("leaves %v: it ran %d times", leaves, n)
+		}
+		if _, ok := w.CV(*row.LeadGridID); !ok {
+			t.Errorf("leaves %v: the dossier has no CV", leaves)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
 // runConfig is all that `worker run` can be told. The other commands need parts of it.
@@ -24,6 +25,7 @@ type mirrorConfig struct {
 	settings.Database
 	settings.API
 	settings.Sweep
+	settings.Writeback
 	settings.Log
 }
 
@@ -57,6 +59,7 @@ func (c *mirrorConfig) engine(
 		Lag:         c.Lag,
 		NoSchedule:  c.Interval.Off(),
 		SweepsOnly:  sweepsOnly,
+		Writeback:   writeback.Options{Paused: c.Paused},
 		Sweep:       sweep.Options{Rotation: c.Rotation, Hot: c.Hot},
 	}
 	if !config.NoSchedule {

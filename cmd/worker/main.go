@@ -109,6 +109,7 @@ func (p *program) commands() *cobra.Command {
 		p.syncCommand(does),
 		p.statusCommand(does),
 		p.verifyCommand(does),
+		p.commandsCommand(does),
 		&cobra.Command{
 			Use:   "mappings",
 			Short: "Print which field goes to which column",

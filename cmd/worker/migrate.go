@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
@@ -10,22 +11,30 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
 func (p *program) migrateCommand(does doer) *cobra.Command {
-	var readers []string
+	var to grantees
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Create or upgrade the schema",
 		Long:  "Create or upgrade the schema, River's tables included. Several may run it at once.",
 		Args:  cobra.NoArgs,
-		RunE:  does(func(ctx context.Context, _ []string) error { return p.migrate(ctx, readers) }),
+		RunE:  does(func(ctx context.Context, _ []string) error { return p.migrate(ctx, to) }),
 	}
-	cmd.Flags().StringSliceVar(&readers, "read-role", nil, "let this role read the mirrored tables and views (may be repeated)")
+	cmd.Flags().StringSliceVar(&to.readers, "read-role", nil, "let this role read the mirrored tables and views (may be repeated)")
+	cmd.Flags().StringSliceVar(&to.writers, "writeback-role", nil, "let this role write commands, all but the deletion of contacts (may be repeated)")
+	cmd.Flags().StringSliceVar(&to.deleters, "writeback-delete-role", nil, "let this role write all commands, the deletion of contacts too (may be repeated)")
 	return cmd
 }
 
-func (p *program) migrate(ctx context.Context, readers []string) error {
+// grantees are the roles that get rights, whatever they had before.
+type grantees struct {
+	readers, writers, deleters []string
+}
+
+func (p *program) migrate(ctx context.Context, to grantees) error {
 	var config databaseConfig
 	if err := settings.Load(&config); err != nil {
 		return err
@@ -39,11 +48,18 @@ func (p *program) migrate(ctx context.Context, readers []string) error {
 		return err
 	}
 	fmt.Fprintf(p.out, "schema %s is at version %d\n", config.Schema, migrations.Newest())
-	for _, role := range readers {
+	for _, role := range to.readers {
 		if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return grantReading(ctx, tx, config.Schema, role) }); err != nil {
 			return fmt.Errorf("let %s read: %w", role, err)
 		}
 		fmt.Fprintf(p.out, "%s may read the mirrored tables and views\n", role)
+	}
+	for i, role := range slices.Concat(to.writers, to.deleters) {
+		deletes := i >= len(to.writers)
+		if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return grantWriting(ctx, tx, config.Schema, role, deletes) }); err != nil {
+			return fmt.Errorf("let %s write back: %w", role, err)
+		}
+		fmt.Fprintf(p.out, "%s may write commands%s\n", role, map[bool]string{true: ", the deletion of contacts too"}[deletes])
 	}
 	return nil
 }
@@ -60,7 +76,7 @@ func grantReading(ctx context.Context, tx pgx.Tx, schema, role string) error {
 	rows, err := tx.Query(ctx, `
 		SELECT relname FROM pg_class
 		WHERE relnamespace = quote_ident($1)::regnamespace
-		  AND (relkind IN ('v', 'm') OR relname = ANY ($2) OR relname = 'dossier_stage_history' AND relkind = 'r')
+		  AND (relkind IN ('v', 'm') AND relname <> 'commands_attention' OR relname = ANY ($2) OR relname = 'dossier_stage_history' AND relkind = 'r')
 		ORDER BY relname`, schema, mappings.Kinds)
 	if err != nil {
 		return err
@@ -79,4 +95,11 @@ func grantReading(ctx context.Context, tx pgx.Tx, schema, role string) error {
 		}
 	}
 	return nil
+}
+
+func grantWriting(ctx context.Context, tx pgx.Tx, schema, role string, deletes bool) error {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(grantLock)); err != nil {
+		return err
+	}
+	return writeback.Grant(ctx, tx, schema, role, deletes)
 }

@@ -20,6 +20,7 @@ type everything struct {
 	Webhook
 	Mappings
 	Sweep
+	Writeback
 	Listen
 	Admin
 	Log
@@ -92,6 +93,11 @@ func (w Webhook) Problems() (problems []string) {
 type Mappings struct {
 	File    string `envconfig:"LEADGRID_MAPPINGS" desc:"a YAML file with changes to which field goes to which column"`
 	HashKey Secret `envconfig:"LEADGRID_HASH_KEY" desc:"the key for fields that are mirrored as a hash"`
+}
+
+// Writeback says whether commands are carried out.
+type Writeback struct {
+	Paused bool `envconfig:"WRITEBACK_PAUSED" default:"false" desc:"send no command; they wait until this is off"`
 }
 
 // Listen says where the receiver listens.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/postgres"
@@ -109,8 +111,8 @@ func (d *demo) startLeadGrid() {
 		Key: standInKey, Seed: 1, LedgerSize: 1000, Settings: leadgridtest.Settings{Limits: limits},
 	})
 	d.leadgrid.Seed(size)
-	d.say("LeadGrid", "a stand-in at %s with %d dossiers, %d contacts, %d notes; %d requests a minute",
-		d.leadgrid.URL(), size.Dossiers, size.Contacts, size.Notes, limits.Requests)
+	d.say("LeadGrid", "a stand-in with %d dossiers, %d contacts and %d notes, at %s; it takes %d requests a minute",
+		size.Dossiers, size.Contacts, size.Notes, d.leadgrid.URL(), limits.Requests)
 }
 
 func (d *demo) startPostgres(ctx context.Context) error {
@@ -174,7 +176,7 @@ func (d *demo) backfill(ctx context.Context) error {
 	for _, table := range truth {
 		rows += len(table)
 	}
-	fmt.Fprintf(d.out, "held against the stand-in: all %d rows are there, equal field for field\n", rows)
+	english.Fprintf(d.out, "held against the stand-in: all %d rows are there, equal field for field\n", rows)
 	return nil
 }
 
@@ -261,8 +263,11 @@ func (d *demo) cleanUp() error {
 	return nil
 }
 
+// english writes counts with commas.
+var english = message.NewPrinter(language.English)
+
 func (d *demo) say(what, format string, args ...any) {
-	fmt.Fprintf(d.out, "%-10s %s\n", what, fmt.Sprintf(format, args...))
+	english.Fprintf(d.out, "%-10s %s\n", what, english.Sprintf(format, args...))
 }
 
 func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }

@@ -46,7 +46,8 @@ func schemas(database settings.Database) migrations.Schemas {
 func (c *mirrorConfig) engine(
 	pool *pgxpool.Pool, log *slog.Logger, registry *prometheus.Registry, sweepsOnly bool,
 ) (*jobs.Engine, *leadgridapi.Client, error) {
-	api, err := leadgridapi.New(c.BaseURL, "", leadgridapi.WithKeyFunc(c.Key.Value), leadgridapi.WithUserAgent("leadgrid-sync"))
+	api, err := leadgridapi.New(c.BaseURL, "", leadgridapi.WithKeyFunc(c.Key.Value), leadgridapi.WithUserAgent("leadgrid-sync"),
+		leadgridapi.WithHTTPClient(watchAPI(c.BaseURL, registry)))
 	if err != nil {
 		return nil, nil, err
 	}

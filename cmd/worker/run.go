@@ -60,6 +60,8 @@ func (p *program) work(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
+	reader := newStateReader(pool, engine.Budget, config.Mirror.QueueSchema)
+	registry.MustRegister(newStateMetrics(reader, promises(config.Mirror.Sweep), log))
 	w := &worker{pool: pool, schemas: schemas(config.Mirror.Database), engine: engine, log: log}
 	ops, err := admin.Listen(admin.Config{
 		Addr: config.Admin.Addr, Registry: registry, Checks: w.readiness(), PPROF: config.Admin.PPROF, Logger: log,

@@ -20,7 +20,7 @@ import (
 // Config says what to serve.
 type Config struct {
 	Addr     string               // host:port; port 0 takes a free one, see [Server.Addr]
-	Registry *prometheus.Registry // what /metrics shows; the build's own metric is added
+	Registry *prometheus.Registry // what /metrics shows; leadgrid_build_info and leadgrid_ready are added
 	Checks   []Check              // what /readyz asks
 	PPROF    bool                 // serve Go's profiles at /debug/pprof/
 	Logger   *slog.Logger         // for the server's own errors
@@ -43,8 +43,8 @@ func Listen(config Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on ADMIN_ADDR: %w", err)
 	}
-	config.Registry.MustRegister(buildInfo(ReadBuild()))
 	s := &Server{listener: listener, mux: http.NewServeMux()}
+	config.Registry.MustRegister(buildInfo(ReadBuild()), readyGauge(config.Checks, &s.stopping))
 	s.http = &http.Server{
 		Handler:           s.mux,
 		ReadHeaderTimeout: 5 * time.Second,

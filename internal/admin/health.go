@@ -2,12 +2,15 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Check is one thing that a program needs to be of use.
@@ -33,12 +36,7 @@ func readyz(checks []Check, stopping *atomic.Bool) http.Handler {
 			http.Error(w, "stopping", http.StatusServiceUnavailable)
 			return
 		}
-		answers := make([]error, len(checks))
-		var wait sync.WaitGroup
-		for i, check := range checks {
-			wait.Go(func() { answers[i] = check.run(r.Context()) })
-		}
-		wait.Wait()
+		answers := ask(r.Context(), checks)
 		status, lines := http.StatusOK, new(strings.Builder)
 		for i, check := range checks {
 			if answers[i] == nil {
@@ -53,6 +51,30 @@ func readyz(checks []Check, stopping *atomic.Bool) http.Handler {
 			lines.WriteString("ok\n")
 		}
 		_, _ = w.Write([]byte(lines.String()))
+	})
+}
+
+// ask asks all checks at once.
+func ask(ctx context.Context, checks []Check) []error {
+	answers := make([]error, len(checks))
+	var wait sync.WaitGroup
+	for i, check := range checks {
+		wait.Go(func() { answers[i] = check.run(ctx) })
+	}
+	wait.Wait()
+	return answers
+}
+
+// readyGauge shows at each scrape what /readyz would say.
+func readyGauge(checks []Check, stopping *atomic.Bool) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "leadgrid_ready",
+		Help: "1 if all that /readyz asks says yes at this scrape, otherwise 0.",
+	}, func() float64 {
+		if stopping.Load() || errors.Join(ask(context.Background(), checks)...) != nil {
+			return 0
+		}
+		return 1
 	})
 }
 

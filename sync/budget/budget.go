@@ -315,7 +315,6 @@ func (b *Budget) adopt(got reading) {
 		b.blocked, b.why = until, got.state.BlockedWhy
 		b.purse.drop()
 	}
-	b.metrics.show(&b.state)
 }
 
 // IsNoToken returns the NoTokenError in err's tree, if there is one.

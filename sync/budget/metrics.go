@@ -7,24 +7,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// metrics shows the budget as this replica last read it. Every replica shows the same: aggregate the gauges with max.
+// metrics is what this replica's requests met. What all replicas share is in [Status].
 type metrics struct {
-	limit, remaining, blocked, pace prometheus.Gauge
-	wait                            *prometheus.CounterVec
-	noToken                         *prometheus.CounterVec
+	wait    *prometheus.CounterVec
+	noToken *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
-		limit: f.NewGauge(prometheus.GaugeOpts{Name: "leadgrid_api_budget_limit",
-			Help: "LeadGrid's announced rate limit in requests per window; 0 if none was announced."}),
-		remaining: f.NewGauge(prometheus.GaugeOpts{Name: "leadgrid_api_budget_remaining",
-			Help: "Requests left in the window, as LeadGrid last announced."}),
-		blocked: f.NewGauge(prometheus.GaugeOpts{Name: "leadgrid_api_budget_blocked_until_seconds",
-			Help: "Unix time until which LeadGrid asked to send nothing; in the past when it does not."}),
-		pace: f.NewGauge(prometheus.GaugeOpts{Name: "leadgrid_api_budget_pace",
-			Help: "Requests per second that all replicas together may send."}),
 		wait: f.NewCounterVec(prometheus.CounterOpts{Name: "leadgrid_api_budget_wait_seconds_total",
 			Help: "Time requests waited for the budget before they were sent."}, []string{"share"}),
 		noToken: f.NewCounterVec(prometheus.CounterOpts{Name: "leadgrid_api_budget_waits_total",
@@ -46,12 +37,3 @@ func (m *metrics) waited(c Share, waited bool, d time.Duration) {
 }
 
 func (m *metrics) refused(c Share) { m.noToken.WithLabelValues(c.String(), "later").Inc() }
-
-func (m *metrics) show(s *State) {
-	m.limit.Set(float64(s.Limit))
-	m.remaining.Set(float64(s.Reading.Remaining))
-	if !s.BlockedUntil.IsZero() {
-		m.blocked.Set(float64(s.BlockedUntil.UnixMilli()) / 1000)
-	}
-	m.pace.Set(s.pace(s.Granted))
-}

@@ -97,15 +97,17 @@ func New(config Config) (*Engine, error) {
 		log:    config.Log,
 	}
 	observer := observe.New(config.API, e.Mirror, e.Gate).WithPause(cmp.Or(config.Pause, observe.DefaultPause))
+	metrics := newMetrics(config.Registerer)
 	eventObserver := observer.WithLimiter(e.Budget.Share(budget.Events))
-	sweepObserver := observer.WithLimiter(patient{e.Budget.Share(budget.Sweeps)})
-	processor := events.NewProcessor(eventObserver, Fatal)
+	sweepObserver := observer.WithLimiter(patient{e.Budget.Share(budget.Sweeps)}).WithReport(metrics.sweptRows(config.Pool))
+	processor := events.NewProcessor(eventObserver.WithReport(metrics.wrote(causeEvent)), Fatal)
+	rechecker := events.NewProcessor(eventObserver.WithReport(metrics.wrote(causeRecheck)), Fatal)
 
 	// Every kind is registered on every client: the one that is elected leader rescues jobs of all kinds.
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &eventsWorker{processor: processor, lag: e.Mirror.Lag(), log: config.Log, metrics: newMetrics(config.Registerer)})
-	river.AddWorker(workers, &recheckWorker{processor: processor, log: config.Log})
-	river.AddWorker(workers, &sweepWorker{sweeper: sweep.New(sweepObserver, config.Sweep), log: config.Log})
+	river.AddWorker(workers, &eventsWorker{processor: processor, lag: e.Mirror.Lag(), log: config.Log, metrics: metrics})
+	river.AddWorker(workers, &recheckWorker{processor: rechecker, log: config.Log})
+	river.AddWorker(workers, &sweepWorker{sweeper: sweep.New(sweepObserver, config.Sweep), log: config.Log, metrics: metrics})
 	river.AddWorker(workers, &tickWorker{pool: config.Pool, interval: config.Sweep.Interval})
 
 	queues := map[string]river.QueueConfig{
@@ -115,7 +117,8 @@ func New(config Config) (*Engine, error) {
 	if !config.SweepsOnly {
 		config.Writeback.Registerer, config.Writeback.Log = config.Registerer, config.Log
 		share := e.Budget.Share(budget.WriteBack)
-		e.writes = writeback.New(config.Pool, config.API.WithLimiter(share), observer.WithLimiter(share), e.Gate, config.Writeback)
+		e.writes = writeback.New(config.Pool, config.API.WithLimiter(share),
+			observer.WithLimiter(share).WithReport(metrics.wrote(causeWriteBack)), e.Gate, config.Writeback)
 		queues[events.Queue] = river.QueueConfig{MaxWorkers: config.EventJobs, FetchCooldown: time.Millisecond}
 		queues[RecheckQueue] = river.QueueConfig{MaxWorkers: 2}
 		queues[river.QueueDefault] = river.QueueConfig{MaxWorkers: 2}
@@ -137,6 +140,7 @@ func New(config Config) (*Engine, error) {
 		MaxAttempts:          maxAttempts,
 		RetryPolicy:          retryPolicy{cmp.Or(config.RetryPause, time.Second)},
 		FetchCooldown:        5 * time.Millisecond,
+		Middleware:           []rivertype.Middleware{metrics.watch()},
 		Logger:               slog.New(atLeast{slog.LevelWarn, config.Log.Handler()}),
 	})
 	if err != nil {

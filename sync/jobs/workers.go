@@ -68,6 +68,7 @@ type sweepWorker struct {
 	river.WorkerDefaults[sweep.Args]
 	sweeper *sweep.Sweeper
 	log     *slog.Logger
+	metrics *metrics
 }
 
 func (w *sweepWorker) Work(ctx context.Context, job *river.Job[sweep.Args]) error {
@@ -76,6 +77,7 @@ func (w *sweepWorker) Work(ctx context.Context, job *river.Job[sweep.Args]) erro
 		return river.JobCancel(err)
 	}
 	if s != nil {
+		w.metrics.swept(s)
 		w.log.LogAttrs(ctx, level(err), "sweep", slog.Int64("sweep", s.ID), slog.String("kind", string(s.Kind)),
 			slog.String("state", string(s.State)), slog.String("phase", s.Progress.Phase), slog.Int64("requests", s.Requests),
 			slog.Int64("changed", s.RowsChanged), slog.Int64("deleted", s.RowsDeleted), reason(err))

@@ -80,8 +80,8 @@ var children = map[mappings.Kind][]struct {
 }
 
 // Tombstone marks confirmed rows as deleted upstream, and with them all that hangs on them. A row that a read has told
-// about since its last 404 stays.
-func (m *Mirror) Tombstone(ctx context.Context, tx pgx.Tx, kind mappings.Kind, ids []string, o Observation) (deleted []string, err error) {
+// about since its last 404 stays. It returns how many rows of which table were marked.
+func (m *Mirror) Tombstone(ctx context.Context, tx pgx.Tx, kind mappings.Kind, ids []string, o Observation) (map[mappings.Kind]int, error) {
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, m.tables[kind].lock)
 	for _, child := range children[kind] {
@@ -99,17 +99,19 @@ func (m *Mirror) Tombstone(ctx context.Context, tx pgx.Tx, kind mappings.Kind, i
 	if err != nil {
 		return nil, fmt.Errorf("tombstone %s: %w", kind, err)
 	}
-	deleted, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	deleted, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, fmt.Errorf("tombstone %s: %w", kind, err)
 	}
+	gone := map[mappings.Kind]int{kind: len(deleted)}
 	for _, child := range children[kind] {
-		_, err := tx.Exec(ctx, `
+		tag, err := tx.Exec(ctx, `
 			UPDATE `+m.tables[child.kind].name+` SET _deleted_at = now(), _changed_at = now(), _observed = $2
 			WHERE `+quote(child.column)+` = ANY ($1) AND _deleted_at IS NULL`, deleted, o.Number)
 		if err != nil {
 			return nil, fmt.Errorf("tombstone %s of %s: %w", child.kind, kind, err)
 		}
+		gone[child.kind] = int(tag.RowsAffected())
 	}
-	return deleted, nil
+	return gone, nil
 }

@@ -25,14 +25,19 @@ type Observer struct {
 	mirror *mirror.Mirror
 	gate   *access.Gate
 	pause  time.Duration
+	report Report
 }
+
+// Report is told what was committed to a kind's table: how many rows were inserted or updated, and how many marked as deleted.
+type Report func(ctx context.Context, kind mappings.Kind, changed, deleted int)
 
 // DefaultPause is how long a read that failed on the way waits before it is sent again; longer with every try.
 const DefaultPause = 250 * time.Millisecond
 
 // New returns an Observer. The client's limiter decides when requests may be sent.
 func New(api *leadgridapi.Client, m *mirror.Mirror, gate *access.Gate) *Observer {
-	return &Observer{api: api, mirror: m, gate: gate, pause: DefaultPause}
+	return &Observer{api: api, mirror: m, gate: gate, pause: DefaultPause,
+		report: func(context.Context, mappings.Kind, int, int) {}}
 }
 
 // WithPause returns an Observer with another wait before a read that failed on the way is sent again.
@@ -47,6 +52,13 @@ func (o *Observer) WithLimiter(limiter leadgridapi.Limiter) *Observer {
 	limited := *o
 	limited.api = o.api.WithLimiter(limiter)
 	return &limited
+}
+
+// WithReport returns an Observer that tells what it wrote.
+func (o *Observer) WithReport(report Report) *Observer {
+	reporting := *o
+	reporting.report = report
+	return &reporting
 }
 
 // Mirror is where observations go.
@@ -207,7 +219,7 @@ func (o *Observer) notFound(ctx context.Context, kind mappings.Kind, id string, 
 // returned: the caller reads again and says so by bracketed. If still nothing shows it, a second proof behind the read
 // stands for it.
 func (o *Observer) Apply(ctx context.Context, read mirror.Read, bracketed bool, steps ...Step) (mirror.Applied, error) {
-	return o.proven(ctx, bracketed, func(proven bool) (applied mirror.Applied, err error) {
+	return o.proven(ctx, read.Kind, bracketed, func(proven bool) (applied mirror.Applied, err error) {
 		read.Proven = proven
 		err = o.mirror.InTx(ctx, func(tx pgx.Tx) error {
 			if applied, err = o.mirror.Apply(ctx, tx, read); err != nil {
@@ -220,7 +232,7 @@ func (o *Observer) Apply(ctx context.Context, read mirror.Read, bracketed bool, 
 }
 
 func (o *Observer) applyComplete(ctx context.Context, read mirror.Complete, bracketed bool, steps []Step) (mirror.Applied, error) {
-	return o.proven(ctx, bracketed, func(proven bool) (applied mirror.Applied, err error) {
+	return o.proven(ctx, read.Kind, bracketed, func(proven bool) (applied mirror.Applied, err error) {
 		for i := range read.Pages {
 			read.Pages[i].Proven = proven
 		}
@@ -243,7 +255,9 @@ func runSteps(tx pgx.Tx, applied mirror.Applied, steps []Step) error {
 	return nil
 }
 
-func (o *Observer) proven(ctx context.Context, bracketed bool, apply func(proven bool) (mirror.Applied, error)) (mirror.Applied, error) {
+func (o *Observer) proven(
+	ctx context.Context, kind mappings.Kind, bracketed bool, apply func(proven bool) (mirror.Applied, error),
+) (mirror.Applied, error) {
 	applied, err := apply(false)
 	if errors.Is(err, mirror.ErrUnproven) {
 		if err := o.Prove(ctx); err != nil {
@@ -260,8 +274,30 @@ func (o *Observer) proven(ctx context.Context, bracketed bool, apply func(proven
 	case err != nil:
 		return mirror.Applied{}, err
 	}
+	o.report(ctx, kind, applied.Changed, len(applied.Deleted))
 	if applied.Proved {
 		err = o.gate.Proven(ctx)
 	}
 	return applied, err
+}
+
+// Tombstone marks rows as deleted that LeadGrid has twice said 404 for, and with them what hangs on them. It returns how
+// many rows of the kind itself were marked.
+func (o *Observer) Tombstone(ctx context.Context, kind mappings.Kind, ids []string) (deleted int, err error) {
+	at, err := o.mirror.Begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var gone map[mappings.Kind]int
+	err = o.mirror.InTx(ctx, func(tx pgx.Tx) error {
+		gone, err = o.mirror.Tombstone(ctx, tx, kind, ids, at)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	for kind, rows := range gone {
+		o.report(ctx, kind, 0, rows)
+	}
+	return gone[kind], nil
 }

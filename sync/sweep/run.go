@@ -191,8 +191,8 @@ func (w *Sweeper) saving(ctx context.Context, s *Sweep) func(tx pgx.Tx, applied 
 	}
 }
 
-// stop ends the sweep short of its goal, and says why.
-func (w *Sweeper) stop(ctx context.Context, s *Sweep, message string) error {
-	s.State, s.Message = Stopped, &message
+// breakOff ends the sweep because too much would have to be marked as deleted.
+func (w *Sweeper) breakOff(ctx context.Context, s *Sweep, message string) error {
+	s.State, s.Message, s.Progress.Breaker = Stopped, &message, true
 	return w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
 }

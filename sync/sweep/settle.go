@@ -146,19 +146,13 @@ func (w *Sweeper) bury(ctx context.Context, s *Sweep, kind mappings.Kind, ids []
 	s.Requests++
 	if err := w.observer.Answers(ctx); err != nil {
 		if errors.Is(err, mirror.ErrUnproven) {
-			return w.stop(ctx, s, "everything the mirror knows is gone from LeadGrid: nothing is marked as deleted until a person has looked")
+			return w.breakOff(ctx, s, "everything the mirror knows is gone from LeadGrid: nothing is marked as deleted until a person has looked")
 		}
 		return err
 	}
-	at, err := w.mirror.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	return w.mirror.InTx(ctx, func(tx pgx.Tx) error {
-		deleted, err := w.mirror.Tombstone(ctx, tx, kind, confirmed, at)
-		s.RowsDeleted += int64(len(deleted))
-		return err
-	})
+	deleted, err := w.observer.Tombstone(ctx, kind, confirmed)
+	s.RowsDeleted += int64(deleted)
+	return err
 }
 
 // breakerOpen stops the sweep when too many rows of a kind are gone at once.
@@ -177,7 +171,7 @@ func (w *Sweeper) breakerOpen(ctx context.Context, s *Sweep, kind mappings.Kind)
 	if float64(gone) <= breakerShare*float64(live) {
 		return false, nil
 	}
-	return true, w.stop(ctx, s, fmt.Sprintf(
+	return true, w.breakOff(ctx, s, fmt.Sprintf(
 		"%d of %d %s are gone from LeadGrid at once: nothing was marked as deleted; if that is right, run `worker sync --accept-deletions`",
 		gone, live, kind))
 }

@@ -104,6 +104,7 @@ type Sweep struct {
 	FinishedAt      *time.Time
 	Progress        Progress
 	step            int64
+	loaded          int64 // step when it was loaded
 }
 
 // Progress is how far a sweep has come; it is stored after every step.
@@ -122,6 +123,8 @@ type Progress struct {
 	Thin []mappings.Kind `json:"thin,omitempty"`
 	// Statuses are the dossier statuses seen; one that was not is asked for by name.
 	Statuses []string `json:"statuses,omitempty"`
+	// Breaker says that the sweep was stopped because too much would have had to be marked as deleted.
+	Breaker bool `json:"breaker,omitempty"`
 	// Left is how many cold dossiers a scheduled sweep still reads links and notes of.
 	Left int `json:"left,omitempty"`
 	// Done and Total count what the phase has done of what it expects, for people who watch.
@@ -131,6 +134,9 @@ type Progress struct {
 
 // Ended reports whether nothing more will happen to the sweep.
 func (s *Sweep) Ended() bool { return s.State != Queued && s.State != Running }
+
+// Steps is how many steps have been committed since the sweep was loaded.
+func (s *Sweep) Steps() int64 { return s.step - s.loaded }
 
 func (s *Sweep) wants(resource string) bool { return slices.Contains(s.Resources, resource) }
 
@@ -166,6 +172,7 @@ func scan(row pgx.Row) (*Sweep, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load sweep: %w", err)
 	}
+	s.loaded = s.step
 	if progress != nil {
 		if err := json.Unmarshal(progress, &s.Progress); err != nil {
 			return nil, fmt.Errorf("load progress of sweep %d: %w", s.ID, err)

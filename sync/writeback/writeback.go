@@ -104,7 +104,7 @@ func New(pool *pgxpool.Pool, api *leadgridapi.Client, observer *observe.Observer
 		gate:     gate,
 		options:  options,
 		log:      options.Log,
-		metrics:  newMetrics(options.Registerer, pool, options.Paused),
+		metrics:  newMetrics(options.Registerer, options.Paused),
 		wake:     make(chan struct{}, 1),
 	}
 }

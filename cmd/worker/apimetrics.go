@@ -1,0 +1,128 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// operations names LeadGrid's operations as metrics call them: after the client's methods.
+var operations = map[string]string{
+	"GET /dossiers":                               "list_dossiers",
+	"POST /dossiers":                              "create_dossier",
+	"GET /dossiers/{id}":                          "get_dossier",
+	"PATCH /dossiers/{id}":                        "update_dossier",
+	"DELETE /dossiers/{id}":                       "archive_dossier",
+	"POST /dossiers/{id}/cv":                      "upload_cv",
+	"GET /contacts":                               "list_contacts",
+	"POST /contacts":                              "create_contact",
+	"GET /contacts/{id}":                          "get_contact",
+	"PATCH /contacts/{id}":                        "update_contact",
+	"DELETE /contacts/{id}":                       "delete_contact",
+	"GET /dossiers/{id}/contacts":                 "list_links",
+	"POST /dossiers/{id}/contacts":                "link_contact",
+	"DELETE /dossiers/{id}/contacts/{contact_id}": "unlink_contact",
+	"GET /flows":                                  "list_flows",
+	"GET /flows/{id}/stages":                      "list_stages",
+	"GET /dossiers/{id}/notes":                    "list_notes",
+	"POST /dossiers/{id}/notes":                   "add_note",
+}
+
+const operationOther = "other"
+
+// apiMetrics counts and times the requests that go out. It sits below the client, where every request passes once and
+// where the end of an answer shows.
+type apiMetrics struct {
+	base     string // path of the API, which operations leave out
+	mux      *http.ServeMux
+	next     http.RoundTripper
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+// watchAPI returns a client for LeadGrid's API at baseURL whose requests are counted.
+func watchAPI(baseURL string, registerer prometheus.Registerer) *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 16 // all requests go to one host
+	factory := promauto.With(registerer)
+	m := &apiMetrics{
+		mux:  http.NewServeMux(),
+		next: transport,
+		requests: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "leadgrid_api_requests_total",
+			Help: "Requests sent to LeadGrid, by operation and HTTP status, or error where no answer came.",
+		}, []string{"operation", "code"}),
+		duration: factory.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "leadgrid_api_request_duration_seconds",
+			Help:    "From sending a request to LeadGrid to the end of its answer.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+			NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"operation"}),
+	}
+	if u, err := url.Parse(baseURL); err == nil { // or the client says what is wrong with it
+		m.base = strings.TrimRight(u.EscapedPath(), "/")
+	}
+	for pattern, operation := range operations {
+		m.mux.Handle(pattern, http.NotFoundHandler())
+		m.duration.WithLabelValues(operation)
+	}
+	return &http.Client{Transport: m}
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (m *apiMetrics) RoundTrip(request *http.Request) (*http.Response, error) {
+	operation, began := m.operation(request), time.Now()
+	response, err := m.next.RoundTrip(request)
+	if err != nil {
+		m.requests.WithLabelValues(operation, "error").Inc()
+		m.duration.WithLabelValues(operation).Observe(time.Since(began).Seconds())
+		return nil, err
+	}
+	m.requests.WithLabelValues(operation, strconv.Itoa(response.StatusCode)).Inc()
+	response.Body = &timedBody{ReadCloser: response.Body, ended: sync.OnceFunc(func() {
+		m.duration.WithLabelValues(operation).Observe(time.Since(began).Seconds())
+	})}
+	return response, nil
+}
+
+func (m *apiMetrics) operation(request *http.Request) string {
+	path := strings.TrimPrefix(request.URL.EscapedPath(), m.base)
+	target, err := url.Parse(path)
+	if err != nil {
+		return operationOther
+	}
+	_, pattern := m.mux.Handler(&http.Request{Method: request.Method, URL: target})
+	if operation, ok := operations[pattern]; ok {
+		return operation
+	}
+	return operationOther
+}
+
+// timedBody tells when an answer has been read, or given up.
+type timedBody struct {
+	io.ReadCloser
+	ended func()
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.ended()
+	}
+	return n, err
+}
+
+func (b *timedBody) Close() error {
+	b.ended()
+	return b.ReadCloser.Close()
+}

@@ -140,8 +140,13 @@ func (r *run) start(ctx context.Context, queueSchema string, log *slog.Logger) (
 // play is the plot: data, a backfill while people edit, more edits with webhooks lost and late, perhaps another
 // organization behind the key for a while, and then quiet and one sync.
 func (r *run) play(ctx context.Context) error {
+	// Mostly small, so that many seeds are played; now and then large enough for lists of several full pages.
+	size := 30
+	if r.rng.IntN(5) == 0 {
+		size = 200
+	}
 	r.server.Seed(leadgridtest.Size{
-		Dossiers: 10 + r.rng.IntN(140), Contacts: 10 + r.rng.IntN(160), Links: r.rng.IntN(120), Notes: r.rng.IntN(150),
+		Dossiers: 5 + r.rng.IntN(size), Contacts: 5 + r.rng.IntN(size), Links: r.rng.IntN(size), Notes: r.rng.IntN(size),
 		Odd: r.rng.Float64() * 0.1,
 	})
 	backfill, err := r.request(ctx, sweep.Full)

@@ -1,6 +1,10 @@
 package events
 
-import "github.com/riverqueue/river"
+import (
+	"math"
+
+	"github.com/riverqueue/river"
+)
 
 // Queue is the River queue in which events are processed, apart from everything that may take long.
 const Queue = "events"
@@ -14,5 +18,8 @@ type FlushArgs struct {
 // Kind is stored with every job: it never changes.
 func (FlushArgs) Kind() string { return "leadgrid_events" }
 
-// InsertOpts puts the job where the events are processed.
-func (FlushArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{Queue: Queue} }
+// InsertOpts puts the job where the events are processed, and lets it try until LeadGrid answers: River's 25 attempts
+// would throw the events away within hours.
+func (FlushArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: Queue, MaxAttempts: math.MaxInt16}
+}

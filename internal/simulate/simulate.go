@@ -31,7 +31,7 @@ const (
 	// lag is how far the stand-in's replica may be behind, and what the mirror is told to expect.
 	lag = 60 * time.Millisecond
 	// patience bounds one wait of a simulation; nothing in it should take a tenth of that.
-	patience = 30 * time.Second
+	patience = 2 * time.Minute
 )
 
 // Report says what one seed did, for people who wonder what was tested.

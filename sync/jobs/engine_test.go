@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,4 +129,29 @@ func TestPromise6_ThinListsClearNothing(t *testing.T) {
 		}
 		w.wantEqual(t, oracle.Options{})
 	}
+}
+
+func TestPromise12_OneObjectThatFailsDoesNotHoldTheSyncUp(t *testing.T) {
+	var poison atomic.Value
+	poison.Store("")
+	w := newWorld(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) leadgridtest.Fault {
+		if id := poison.Load().(string); id != "" && r.Path != "" && strings.Contains(r.Path, id+"/notes") {
+			return leadgridtest.ErrorBefore
+		}
+		return ""
+	}}, jobs.Config{Pause: time.Millisecond})
+	w.Seed(leadgridtest.Size{Dossiers: 20, Contacts: 10, Links: 10, Notes: 40})
+	poison.Store(w.DossierIDs()[7])
+
+	s := w.sync(t)
+	if s.State != sweep.Stopped || s.Message == nil || !strings.Contains(*s.Message, "notes "+w.DossierIDs()[7]) {
+		t.Fatalf("sweep ended as %s: %v, want it to stop and name the dossier whose notes LeadGrid cannot give", s.State, s.Message)
+	}
+	w.wantEqual(t, oracle.Options{Tables: []string{"flows", "stages", "dossiers", "contacts", "dossier_contacts"}})
+
+	poison.Store("")
+	if s := w.sync(t); s.State != sweep.Done {
+		t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
+	}
+	w.wantEqual(t, oracle.Options{})
 }

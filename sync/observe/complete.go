@@ -57,6 +57,9 @@ func (o *Observer) Stages(ctx context.Context, flowID string, steps ...Step) (Re
 	return o.complete(ctx, list{
 		kind: mappings.Stages, endpoint: mirror.ListStages, parent: flowID, column: "flow_id", scope: "flows:read",
 		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
+			if p.Page == 1 {
+				p = leadgridapi.PageRequest{} // LeadGrid does not say that stages come in pages
+			}
 			page, err := o.api.ListStages(ctx, flowID, p)
 			return raws(page.Items, func(s leadgridapi.Stage) json.RawMessage { return s.Raw }), page.Meta, err
 		},

@@ -95,7 +95,7 @@ const mostTries = 4
 func ask[T any](ctx context.Context, o *Observer, scope string, send func() (T, error)) (answer T, at mirror.Observation, err error) {
 	answer, err = backoff.Retry(ctx, func() (T, error) {
 		answer, err := askOnce(ctx, o, scope, &at, send)
-		if err != nil && !transient(err) {
+		if err != nil && !Transient(err) {
 			return answer, backoff.Permanent(err)
 		}
 		return answer, err
@@ -109,8 +109,8 @@ func (o *Observer) pauses() backoff.BackOff {
 	return pauses
 }
 
-// transient reports a failure that the next try may not meet: LeadGrid's own trouble, or the network's.
-func transient(err error) bool {
+// Transient reports a failure that the next try may not meet: LeadGrid's own trouble, or the network's.
+func Transient(err error) bool {
 	if errors.Is(err, leadgridapi.ErrRedirect) {
 		return false
 	}

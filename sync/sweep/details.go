@@ -3,6 +3,7 @@ package sweep
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -24,10 +25,16 @@ const (
 
 type reader func(ctx context.Context, id string, steps ...observe.Step) (observe.Result, error)
 
-// read reads objects one by one, several at once. Each is committed on its own; an error stops the rest.
-func (w *Sweeper) read(ctx context.Context, s *Sweep, ids []string, read reader) error {
+// mostFailures is how many objects of a chunk may stay unread because LeadGrid fails on them time and again: with more, it
+// is LeadGrid that is in trouble, not they, and the sweep waits.
+const mostFailures = 3
+
+// read reads objects one by one, several at once. Each is committed on its own. An object that LeadGrid cannot give is left
+// out, and the sweep's end says so; any other error stops the rest.
+func (w *Sweeper) read(ctx context.Context, s *Sweep, kind mappings.Kind, ids []string, read reader) error {
 	results := make([]observe.Result, len(ids))
-	group, ctx := errgroup.WithContext(ctx)
+	failures := make([]error, len(ids))
+	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
 	for i, id := range ids {
 		if i == 0 {
@@ -39,10 +46,14 @@ func (w *Sweeper) read(ctx context.Context, s *Sweep, ids []string, read reader)
 			continue
 		}
 		group.Go(func() (err error) {
-			if ctx.Err() != nil {
-				return ctx.Err()
+			if groupCtx.Err() != nil {
+				return groupCtx.Err()
 			}
-			results[i], err = read(ctx, id)
+			results[i], err = read(groupCtx, id)
+			if err != nil && observe.Transient(err) {
+				failures[i] = err
+				return nil
+			}
 			return err
 		})
 	}
@@ -52,8 +63,28 @@ func (w *Sweeper) read(ctx context.Context, s *Sweep, ids []string, read reader)
 		s.RowsChanged += int64(result.Changed)
 		s.RowsDeleted += int64(len(result.Deleted))
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.leaveOut(kind, ids, failures)
 }
+
+// leaveOut notes the objects that could not be read, unless there are too many of them.
+func (s *Sweep) leaveOut(kind mappings.Kind, ids []string, failures []error) error {
+	var failed []string
+	for i, err := range failures {
+		if err != nil {
+			failed = append(failed, failedRead(kind, ids[i]))
+		}
+	}
+	if len(failed) > mostFailures {
+		return errors.Join(failures...)
+	}
+	s.Progress.Failed = append(s.Progress.Failed, failed...)
+	return nil
+}
+
+func failedRead(kind mappings.Kind, id string) string { return string(kind) + " " + id }
 
 // readUnknown reads the objects of a thin list's page that the mirror does not know: a row that lacks half its fields
 // must not be added. It happens before the page counts as seen.
@@ -62,7 +93,7 @@ func (w *Sweeper) readUnknown(ctx context.Context, s *Sweep, kind mappings.Kind,
 	if err != nil {
 		return err
 	}
-	return w.read(ctx, s, unknown, w.getter(kind))
+	return w.read(ctx, s, kind, unknown, w.getter(kind))
 }
 
 func (w *Sweeper) getter(kind mappings.Kind) reader {
@@ -95,24 +126,24 @@ func (w *Sweeper) readThin(ctx context.Context, s *Sweep, kind mappings.Kind) (b
 	if !slices.Contains(s.Progress.Thin, kind) {
 		return true, nil
 	}
-	return w.readEach(ctx, s, kind, string(kind), w.getter(kind))
+	return w.readEach(ctx, s, kind, kind, string(kind), w.getter(kind))
 }
 
 func (w *Sweeper) readStages(ctx context.Context, s *Sweep) (bool, error) {
 	if err := w.started(ctx, s, mappings.Stages); err != nil {
 		return false, err
 	}
-	return w.readEach(ctx, s, mappings.Flows, mirror.LedgerKind(mappings.Stages), w.observer.Stages)
+	return w.readEach(ctx, s, mappings.Flows, mappings.Stages, mirror.LedgerKind(mappings.Stages), w.observer.Stages)
 }
 
-// readEach reads, chunk by chunk in the order of ids, every live row of the kind that has not been read since the sweep
-// began, as the ledger says.
-func (w *Sweeper) readEach(ctx context.Context, s *Sweep, kind mappings.Kind, ledger string, read reader) (over bool, err error) {
-	next, err := w.due(ctx, s, kind, ledger)
+// readEach reads, chunk by chunk in the order of ids, what is told about every live row of kind by: the row itself or what
+// hangs on it, whatever has not been read since the sweep began, as the ledger says.
+func (w *Sweeper) readEach(ctx context.Context, s *Sweep, by, kind mappings.Kind, ledger string, read reader) (over bool, err error) {
+	next, err := w.due(ctx, s, by, ledger)
 	if err != nil {
 		return false, err
 	}
-	if err := w.read(ctx, s, next.ids, read); err != nil {
+	if err := w.read(ctx, s, kind, next.ids, read); err != nil {
 		return false, err
 	}
 	s.Progress.After = next.last
@@ -163,15 +194,15 @@ func (w *Sweeper) readLists(resource string) func(ctx context.Context, s *Sweep)
 			return false, err
 		}
 		if s.Kind == Full {
-			return w.readEach(ctx, s, mappings.Dossiers, mirror.LedgerKind(kind), read)
+			return w.readEach(ctx, s, mappings.Dossiers, kind, mirror.LedgerKind(kind), read)
 		}
-		return w.readChosen(ctx, s, mirror.LedgerKind(kind), read)
+		return w.readChosen(ctx, s, kind, mirror.LedgerKind(kind), read)
 	}
 }
 
 // readChosen reads the links and notes of hot dossiers, of those whose contacts count other links than the mirror has, and
 // of as many cold ones, longest unread first, as keeps the rotation going.
-func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, ledger string, read reader) (over bool, err error) {
+func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, kind mappings.Kind, ledger string, read reader) (over bool, err error) {
 	if s.Progress.Total == 0 {
 		var live int
 		if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM dossiers WHERE _deleted_at IS NULL`).Scan(&live); err != nil {
@@ -202,6 +233,9 @@ func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, ledger string, read 
 	var id string
 	var hot bool
 	_, err = pgx.ForEachRow(rows, []any{&id, &hot}, func() error {
+		if slices.Contains(s.Progress.Failed, failedRead(kind, id)) {
+			return nil
+		}
 		if !hot {
 			if s.Progress.Left == 0 {
 				return nil
@@ -217,7 +251,7 @@ func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, ledger string, read 
 	if len(ids) == 0 {
 		return true, nil
 	}
-	if err := w.read(ctx, s, ids, read); err != nil {
+	if err := w.read(ctx, s, kind, ids, read); err != nil {
 		return false, err
 	}
 	s.Progress.Done += len(ids)

@@ -91,6 +91,9 @@ func (w *Sweeper) ask(ctx context.Context, s *Sweep, kind mappings.Kind, doubts 
 		if !slices.Contains(swept, kind) {
 			id = doubt.Parent
 		}
+		if slices.Contains(s.Progress.Failed, failedRead(kind, id)) {
+			continue // the doubt outlasts this sweep
+		}
 		if doubt.Gone {
 			gone = append(gone, id)
 		} else if !slices.Contains(ids, id) {
@@ -99,7 +102,7 @@ func (w *Sweeper) ask(ctx context.Context, s *Sweep, kind mappings.Kind, doubts 
 	}
 	switch {
 	case len(ids) > 0:
-		err = w.read(ctx, s, ids, w.settler(kind))
+		err = w.read(ctx, s, kind, ids, w.settler(kind))
 	case len(gone) > 0:
 		err = w.bury(ctx, s, kind, gone)
 	}
@@ -184,6 +187,14 @@ func (w *Sweeper) finish(ctx context.Context, s *Sweep) error {
 		s.State = Stopped
 		message := strings.Join(slices.Compact(s.Progress.Refused), "; ")
 		s.Message = &message
+	case len(s.Progress.Failed) > 0:
+		s.State = Stopped
+		message := fmt.Sprintf("LeadGrid failed time and again to give %s: run `worker sync` again", strings.Join(s.Progress.Failed, ", "))
+		s.Message = &message
+		for _, failed := range s.Progress.Failed {
+			kind, _, _ := strings.Cut(failed, " ")
+			s.Progress.Unclean = append(s.Progress.Unclean, mappings.Kind(kind))
+		}
 	case len(s.Progress.Unclean) > 0:
 		s.State = Stopped
 		message := fmt.Sprintf("the list of %v kept changing while it was read: run `worker sync` again when it is calmer", s.Progress.Unclean)

@@ -117,6 +117,8 @@ type Progress struct {
 	Starts map[mappings.Kind]mirror.Observation `json:"starts,omitempty"`
 	// Unclean lists the kinds whose lists never held still, so that absence from them says nothing.
 	Unclean []mappings.Kind `json:"unclean,omitempty"`
+	// Failed lists the objects that LeadGrid could not give, as kind and id.
+	Failed []string `json:"failed,omitempty"`
 	// Refused holds what LeadGrid said where the key lacks a scope.
 	Refused []string `json:"refused,omitempty"`
 	// Thin lists the kinds whose list rows hide fields that a GET shows.

@@ -14,6 +14,9 @@ import (
 // It returns how many rows are in doubt for absence, and how many are live.
 func (m *Mirror) Nominate(ctx context.Context, tx pgx.Tx, kind mappings.Kind, sweep int64, began Observation) (nominated, live int, err error) {
 	t := m.tables[kind]
+	if err := WithoutNestedLoops(ctx, tx); err != nil {
+		return 0, 0, err
+	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO sync_doubts (kind, id, reason, observation, since)
 		SELECT $1, t.id, 'absent', nextval('observations'), clock_timestamp()
@@ -34,6 +37,15 @@ func (m *Mirror) Nominate(ctx context.Context, tx pgx.Tx, kind mappings.Kind, sw
 		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
 	}
 	return nominated, live, nil
+}
+
+// WithoutNestedLoops keeps the planner, for the rest of the transaction, from comparing every row with every key that a
+// sweep has seen: it cannot know how many keys a page holds, and its guess makes a million rows take days.
+func WithoutNestedLoops(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, `SET LOCAL enable_nestloop = off`); err != nil {
+		return fmt.Errorf("rule out nested loops: %w", err)
+	}
+	return nil
 }
 
 // NotFound notes that a GET of the row said 404. The first one after a nomination makes it gone; a second one that began

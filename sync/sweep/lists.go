@@ -112,22 +112,9 @@ func (w *Sweeper) clearPool(ctx context.Context, s *Sweep) (bool, error) {
 	if slices.Contains(s.Progress.Unclean, mappings.Contacts) {
 		return true, nil
 	}
-	rows, err := w.pool.Query(ctx, `
-		WITH seen AS MATERIALIZED (
-			SELECT key, bool_or(p.filter IS NOT NULL) AS pooled
-			FROM sync_pages p CROSS JOIN LATERAL unnest(p.keys) AS k (key)
-			WHERE p.sweep = $1 AND p.kind = 'contacts'
-			GROUP BY key
-		)
-		SELECT c.id FROM contacts c JOIN seen ON seen.key = hashtextextended(c.id, 0) AND NOT seen.pooled
-		WHERE c._raw->>'pool' IS NOT NULL AND c._deleted_at IS NULL
-		LIMIT 1000`, s.ID)
+	ids, err := w.poolless(ctx, s.ID)
 	if err != nil {
-		return false, fmt.Errorf("look for contacts in no pool: %w", err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return false, fmt.Errorf("look for contacts in no pool: %w", err)
+		return false, err
 	}
 	if len(ids) == 0 {
 		return true, nil
@@ -148,6 +135,34 @@ func (w *Sweeper) clearPool(ctx context.Context, s *Sweep) (bool, error) {
 		Observation: at, Kind: mappings.Contacts, Endpoint: mirror.ListContactsByPool, Objects: objects, Proven: true,
 	}, false, w.saving(ctx, s))
 	return len(ids) < 1000, err
+}
+
+// poolless finds contacts that have a pool and that only the unfiltered list has shown in this sweep.
+func (w *Sweeper) poolless(ctx context.Context, sweep int64) (ids []string, err error) {
+	err = w.mirror.InTx(ctx, func(tx pgx.Tx) error {
+		if err := mirror.WithoutNestedLoops(ctx, tx); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `
+		WITH seen AS MATERIALIZED (
+			SELECT key, bool_or(p.filter IS NOT NULL) AS pooled
+			FROM sync_pages p CROSS JOIN LATERAL unnest(p.keys) AS k (key)
+			WHERE p.sweep = $1 AND p.kind = 'contacts'
+			GROUP BY key
+		)
+		SELECT c.id FROM contacts c JOIN seen ON seen.key = hashtextextended(c.id, 0) AND NOT seen.pooled
+		WHERE c._raw->>'pool' IS NOT NULL AND c._deleted_at IS NULL
+		LIMIT 1000`, sweep)
+		if err != nil {
+			return err
+		}
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for contacts in no pool: %w", err)
+	}
+	return ids, nil
 }
 
 // compare reads the head of a list and a few of its objects one by one, to learn whether list rows hide fields.

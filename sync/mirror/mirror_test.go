@@ -1,0 +1,339 @@
+package mirror_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+)
+
+// lag is long enough for a test to tell its two sides apart, and never waited for: times are set in the database.
+const lag = time.Hour
+
+type fixture struct {
+	*mirror.Mirror
+	t    *testing.T
+	pool *pgxpool.Pool
+}
+
+func newFixture(t *testing.T) *fixture {
+	pool := pgtest.New(t)
+	return &fixture{Mirror: mirror.New(pool, mirror.Options{Lag: lag}), t: t, pool: pool}
+}
+
+func (f *fixture) begin() mirror.Observation {
+	f.t.Helper()
+	at, err := f.Begin(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return at
+}
+
+func (f *fixture) try(read mirror.Read) (applied mirror.Applied, err error) {
+	err = f.InTx(f.t.Context(), func(tx pgx.Tx) error {
+		applied, err = f.Mirror.Apply(f.t.Context(), tx, read)
+		return err
+	})
+	return applied, err
+}
+
+func (f *fixture) apply(read mirror.Read) mirror.Applied {
+	f.t.Helper()
+	applied, err := f.try(read)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return applied
+}
+
+// get and list are reads of dossiers that began at the given place.
+func get(at mirror.Observation, object string) mirror.Read {
+	return mirror.Read{Observation: at, Kind: mappings.Dossiers, Endpoint: mirror.GetDossier, Whole: true, Proven: true,
+		Objects: []json.RawMessage{json.RawMessage(object)}}
+}
+
+func list(at mirror.Observation, objects ...string) mirror.Read {
+	read := mirror.Read{Observation: at, Kind: mappings.Dossiers, Endpoint: mirror.ListDossiers, Whole: true, Proven: true}
+	for _, object := range objects {
+		read.Objects = append(read.Objects, json.RawMessage(object))
+	}
+	return read
+}
+
+func thin(at mirror.Observation, objects ...string) mirror.Read {
+	read := list(at, objects...)
+	read.Whole = false
+	return read
+}
+
+func (f *fixture) one(query string, args ...any) (text string) {
+	f.t.Helper()
+	var value *string
+	err := f.pool.QueryRow(f.t.Context(), query, args...).Scan(&value)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "<no row>"
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if value == nil {
+		return "<null>"
+	}
+	return *value
+}
+
+func (f *fixture) exec(query string, args ...any) {
+	f.t.Helper()
+	if _, err := f.pool.Exec(f.t.Context(), query, args...); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fixture) want(what, got, want string) {
+	f.t.Helper()
+	if got != want {
+		f.t.Errorf("%s = %q, want %q", what, got, want)
+	}
+}
+
+func TestPromise4_OlderReadThatFinishesLaterIsRefused(t *testing.T) {
+	for _, first := range []string{"GET", "list"} {
+		for _, second := range []string{"GET", "list"} {
+			t.Run(fmt.Sprintf("%s begun before %s", first, second), func(t *testing.T) {
+				f := newFixture(t)
+				read := map[string]func(mirror.Observation, string) mirror.Read{
+					"GET": get, "list": func(at mirror.Observation, object string) mirror.Read { return list(at, object) },
+				}
+				f.apply(get(f.begin(), `{"id":"d","name":"new"}`))
+				older, newer := f.begin(), f.begin()
+				// The newer read finds nothing changed, and so leaves no trace in the row.
+				f.apply(read[second](newer, `{"id":"d","name":"new"}`))
+				applied := f.apply(read[first](older, `{"id":"d","name":"old"}`))
+				if applied.Stale != 1 {
+					t.Errorf("Stale = %d, want 1", applied.Stale)
+				}
+				f.want("name", f.one(`SELECT name FROM dossiers WHERE id = 'd'`), "new")
+			})
+		}
+	}
+}
+
+func TestPromise4_ConcurrentReadsEndWithTheNewest(t *testing.T) {
+	f := newFixture(t)
+	f.apply(get(f.begin(), `{"id":"d","name":"0"}`))
+	const reads = 40
+	failures := make(chan error, reads)
+	for i := range reads {
+		at := f.begin()
+		go func() {
+			object := fmt.Sprintf(`{"id":"d","name":"%d"}`, i+1)
+			read := get(at, object)
+			if i%2 == 0 {
+				read = list(at, object, `{"id":"other"}`)
+			}
+			_, err := f.try(read)
+			failures <- err
+		}()
+	}
+	for range reads {
+		if err := <-failures; err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.want("name", f.one(`SELECT name FROM dossiers WHERE id = 'd'`), fmt.Sprint(reads))
+}
+
+func TestPromise4_OlderUpdatedAtIsRefusedUntilNoReplicaCanLag(t *testing.T) {
+	f := newFixture(t)
+	f.apply(get(f.begin(), `{"id":"d","name":"new","updated_at":"2026-01-02T00:00:00Z"}`))
+	lagging := `{"id":"d","name":"old","updated_at":"2026-01-01T00:00:00Z"}`
+
+	applied := f.apply(get(f.begin(), lagging))
+	if diff := cmp.Diff([]string{"d"}, applied.Older); diff != "" {
+		t.Error(diff)
+	}
+	f.want("name", f.one(`SELECT name FROM dossiers WHERE id = 'd'`), "new")
+	f.want("ledger", f.one(`SELECT count(*)::text FROM sync_reads WHERE kind = 'dossiers' AND observation > 1`), "0")
+
+	// The same, long after: LeadGrid's own data went back.
+	f.exec(`UPDATE sync_doubts SET since = since - 3 * $1::interval`, lag)
+	f.apply(get(f.begin(), lagging))
+	f.want("name", f.one(`SELECT name FROM dossiers WHERE id = 'd'`), "old")
+}
+
+func TestPromise4_EqualUpdatedAtProvesNothing(t *testing.T) {
+	f := newFixture(t)
+	f.apply(get(f.begin(), `{"id":"d","name":"a","updated_at":"2026-01-02T00:00:00Z"}`))
+	f.apply(get(f.begin(), `{"id":"d","name":"b","updated_at":"2026-01-02T00:00:00Z"}`))
+	f.want("name", f.one(`SELECT name FROM dossiers WHERE id = 'd'`), "b")
+}
+
+func TestPromise9_NothingChangedNothingWritten(t *testing.T) {
+	f := newFixture(t)
+	object := `{"id":"d","name":"Ana","deal_size":1500.50,"created_at":"2026-01-02T03:04:05Z","email":null,"more":{"a":[1,2],"b":"é"}}`
+	f.apply(get(f.begin(), object))
+	version := func() string {
+		return f.one(`SELECT ctid::text || xmin::text || _observed::text FROM dossiers WHERE id = 'd'`)
+	}
+	before := version()
+	for name, read := range map[string]mirror.Read{
+		"the same GET":                 get(f.begin(), object),
+		"a list":                       list(f.begin(), object),
+		"a thin list":                  thin(f.begin(), `{"id":"d","name":"Ana"}`),
+		"other order":                  get(f.begin(), `{"name":"Ana","more":{"b":"é","a":[1,2]},"id":"d","deal_size":1500.50,"created_at":"2026-01-02T03:04:05Z","email":null}`),
+		"null left out":                get(f.begin(), `{"id":"d","name":"Ana","deal_size":1500.50,"created_at":"2026-01-02T03:04:05Z","more":{"a":[1,2],"b":"é"}}`),
+		"number and escapes rewritten": get(f.begin(), `{"id":"d","name":"A\u006ea","deal_size":15005e-1,"created_at":"2026-01-02T03:04:05Z","more":{"a":[1.0,2],"b":"\u00e9"}}`),
+		"time in another offset":       get(f.begin(), `{"id":"d","name":"Ana","deal_size":1500.5,"created_at":"2026-01-02T04:04:05.000+01:00","more":{"a":[1,2],"b":"é"}}`),
+	} {
+		if applied := f.apply(read); applied.Changed != 0 {
+			t.Errorf("%s: %d rows changed", name, applied.Changed)
+		}
+		f.want(name+": row version", version(), before)
+	}
+}
+
+func TestAbsenceMeansNullOnlyWhereTheEndpointHasShownTheKey(t *testing.T) {
+	f := newFixture(t)
+	f.apply(get(f.begin(), `{"id":"d","name":"Ana","city":"Gent"}`))
+	f.apply(get(f.begin(), `{"id":"e","email":"e@example.org","extra":1}`))
+	city := func() string { return f.one(`SELECT city FROM dossiers WHERE id = 'd'`) }
+
+	f.apply(list(f.begin(), `{"id":"d","name":"Ana"}`))
+	f.want("city after a list that never shows it", city(), "Gent")
+	f.apply(thin(f.begin(), `{"id":"d","city":"Brugge"}`))
+	f.want("city after a thin list that shows it", city(), "Brugge")
+	f.apply(thin(f.begin(), `{"id":"d"}`))
+	f.want("city after a thin list that leaves it out", city(), "Brugge")
+	f.apply(get(f.begin(), `{"id":"d","name":"Ana"}`))
+	f.want("city after a GET that leaves it out", city(), "<null>")
+	f.apply(get(f.begin(), `{"id":"e"}`))
+	f.want("unknown field that a GET leaves out", f.one(`SELECT _raw->>'extra' FROM dossiers WHERE id = 'e'`), "<null>")
+}
+
+func TestThinListAddsNoRow(t *testing.T) {
+	f := newFixture(t)
+	applied := f.apply(thin(f.begin(), `{"id":"d","name":"Ana"}`))
+	if diff := cmp.Diff([]string{"d"}, applied.Thin); diff != "" {
+		t.Error(diff)
+	}
+	f.want("row", f.one(`SELECT name FROM dossiers WHERE id = 'd'`), "<no row>")
+}
+
+func TestPromise12_OddValuesLandAndAreKept(t *testing.T) {
+	f := newFixture(t)
+	object := `{"id":"d","name":"a\u0000b","deal_size":"12abc","created_at":"yesterday","status":"hatched","planet":{"x":"\ud800"}}`
+	f.apply(get(f.begin(), object))
+	f.want("name", f.one(`SELECT name FROM dossiers`), "a\uFFFDb")
+	f.want("deal_size", f.one(`SELECT deal_size::text FROM dossiers`), "<null>")
+	f.want("its value in _raw", f.one(`SELECT _raw->>'deal_size' FROM dossiers`), "12abc")
+	f.want("created_at", f.one(`SELECT created_at::text FROM dossiers`), "<null>")
+	f.want("unknown status", f.one(`SELECT status FROM dossiers`), "hatched")
+	f.want("unknown field", f.one(`SELECT _raw->'planet'->>'x' FROM dossiers`), "\uFFFD")
+	f.want("original", f.one(`SELECT convert_from(_original, 'UTF8') FROM dossiers`), object)
+
+	applied := f.apply(list(f.begin(), `{"id":"d2"}`, `{"name":"nobody"}`, `7`, `null`))
+	if applied.Odd != 3 {
+		t.Errorf("Odd = %d, want 3", applied.Odd)
+	}
+	f.want("kept aside", f.one(`SELECT string_agg(convert_from(body, 'UTF8'), ' ' ORDER BY body) FROM sync_oddities`), `7 null {"name":"nobody"}`)
+}
+
+func TestPromise5_NotesGoAfterTwoCompleteReadsOnly(t *testing.T) {
+	f := newFixture(t)
+	f.apply(get(f.begin(), `{"id":"d","name":"Ana"}`))
+	read := func(notes ...string) mirror.Applied {
+		at := f.begin()
+		page := mirror.Read{Observation: at, Kind: mappings.Notes, Endpoint: mirror.ListNotes, Whole: true}
+		for _, id := range notes {
+			page.Objects = append(page.Objects, json.RawMessage(fmt.Sprintf(`{"id":%q,"dossier_id":"d","content":"x"}`, id)))
+		}
+		var applied mirror.Applied
+		err := f.InTx(t.Context(), func(tx pgx.Tx) (err error) {
+			applied, err = f.ApplyComplete(t.Context(), tx, mirror.Complete{Kind: mappings.Notes, Parent: "d", First: at, Pages: []mirror.Read{page}})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return applied
+	}
+	live := func() string {
+		return f.one(`SELECT string_agg(id, ' ' ORDER BY id) FROM notes WHERE _deleted_at IS NULL`)
+	}
+
+	read("a", "b")
+	read("a")
+	read("a")
+	f.want("live while a replica may hide a note that is new", live(), "a b")
+	f.exec(`UPDATE notes SET _changed_at = _changed_at - 2 * $1::interval`, lag)
+	f.exec(`DELETE FROM sync_doubts`)
+	read("a")
+	f.want("live after one complete read without it", live(), "a b")
+	read("a", "b")
+	read("a")
+	f.want("live after a sighting in between", live(), "a b")
+	if applied := read("a"); len(applied.Deleted) != 1 {
+		t.Errorf("Deleted = %v, want b", applied.Deleted)
+	}
+	f.want("live after two complete reads without it", live(), "a")
+	read("a", "b")
+	f.want("live when it is back", live(), "a b")
+}
+
+func TestPromise5_OtherOrganizationIsRefused(t *testing.T) {
+	f := newFixture(t)
+	f.apply(get(f.begin(), `{"id":"d","organization_id":"ours"}`))
+	read := get(f.begin(), `{"id":"x","organization_id":"theirs"}`)
+	if _, err := f.try(read); !errors.Is(err, mirror.ErrOtherOrganization) {
+		t.Errorf("err = %v, want ErrOtherOrganization", err)
+	}
+	read = get(f.begin(), `{"id":"x"}`)
+	read.Proven = false
+	if _, err := f.try(read); !errors.Is(err, mirror.ErrUnproven) {
+		t.Errorf("err = %v, want ErrUnproven", err)
+	}
+	f.want("rows", f.one(`SELECT string_agg(id, ' ') FROM dossiers`), "d")
+}
+
+func TestStageHistory(t *testing.T) {
+	f := newFixture(t)
+	ctx := context.WithoutCancel(t.Context())
+	history := func() string {
+		return f.one(`SELECT string_agg(stage_id || ' ' || source, ', ' ORDER BY coalesce(entered_at, entered_before)) FROM dossier_stage_history`)
+	}
+	f.apply(get(f.begin(), `{"id":"d","current_stage_id":"s1"}`))
+	f.want("history", history(), "s1 observed")
+
+	// An observation that an event then tells more exactly.
+	moved := f.begin()
+	f.apply(get(moved, `{"id":"d","current_stage_id":"s2"}`))
+	record := func(event, stage string, at time.Time) {
+		t.Helper()
+		err := f.InTx(ctx, func(tx pgx.Tx) error {
+			return f.RecordStages(ctx, tx, []mirror.StageEntered{{EventID: event, DossierID: "d", StageID: stage, At: at}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	record("evt_1", "s2", moved.BeganAt)
+	record("evt_1", "s2", moved.BeganAt)
+	f.want("history", history(), "s1 observed, s2 event")
+
+	// And an event that the observation then confirms.
+	later := f.begin()
+	record("evt_2", "s3", later.BeganAt)
+	f.apply(get(f.begin(), `{"id":"d","current_stage_id":"s3"}`))
+	f.want("history", history(), "s1 observed, s2 event, s3 event")
+}

@@ -228,7 +228,7 @@ func (p *program) settleCommand(ctx context.Context, id string, decision writeba
 
 // reader gives what reads LeadGrid within the shared budget, whether a worker is running or not.
 func (p *program) reader(config *mirrorConfig, pool *pgxpool.Pool) (*observe.Observer, *leadgridapi.Client, error) {
-	engine, api, err := config.engine(pool, config.Logger(p.errs), prometheus.NewRegistry(), true)
+	engine, api, err := config.engine(pool, config.Logger(p.errs), prometheus.NewRegistry(), nil)
 	if err != nil {
 		return nil, nil, err
 	}

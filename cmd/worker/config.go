@@ -16,8 +16,9 @@ import (
 
 // runConfig is all that `worker run` can be told. The other commands need parts of it.
 type runConfig struct {
-	Mirror mirrorConfig
-	Admin  settings.Admin
+	Mirror    mirrorConfig
+	Writeback settings.Writeback
+	Admin     settings.Admin
 }
 
 // mirrorConfig is what it takes to read LeadGrid into the mirror.
@@ -25,7 +26,6 @@ type mirrorConfig struct {
 	settings.Database
 	settings.API
 	settings.Sweep
-	settings.Writeback
 	settings.Log
 }
 
@@ -42,9 +42,9 @@ func schemas(database settings.Database) migrations.Schemas {
 }
 
 // engine is what runs the jobs, and the client it reads LeadGrid with. The key is asked for at each request: its file may
-// be exchanged at any time.
+// be exchanged at any time. Without write-back it works on sweeps only.
 func (c *mirrorConfig) engine(
-	pool *pgxpool.Pool, log *slog.Logger, registry *prometheus.Registry, sweepsOnly bool,
+	pool *pgxpool.Pool, log *slog.Logger, registry *prometheus.Registry, writes *writeback.Options,
 ) (*jobs.Engine, *leadgridapi.Client, error) {
 	api, err := leadgridapi.New(c.BaseURL, "", leadgridapi.WithKeyFunc(c.Key.Value), leadgridapi.WithUserAgent("leadgrid-sync"),
 		leadgridapi.WithHTTPClient(watchAPI(c.BaseURL, registry)))
@@ -59,9 +59,11 @@ func (c *mirrorConfig) engine(
 		Registerer:  registry,
 		Lag:         c.Lag,
 		NoSchedule:  c.Interval.Off(),
-		SweepsOnly:  sweepsOnly,
-		Writeback:   writeback.Options{Paused: c.Paused},
+		SweepsOnly:  writes == nil,
 		Sweep:       sweep.Options{Rotation: c.Rotation, Hot: c.Hot},
+	}
+	if writes != nil {
+		config.Writeback = *writes
 	}
 	if !config.NoSchedule {
 		config.Sweep.Interval = c.Interval.Duration()

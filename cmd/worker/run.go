@@ -18,6 +18,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
 const (
@@ -56,7 +57,7 @@ func (p *program) work(ctx context.Context, _ []string) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		admin.PoolStats(pool))
-	engine, _, err := config.Mirror.engine(pool, log, registry, false)
+	engine, _, err := config.Mirror.engine(pool, log, registry, &writeback.Options{Paused: config.Writeback.Paused})
 	if err != nil {
 		return err
 	}

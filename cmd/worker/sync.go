@@ -85,7 +85,7 @@ func (p *program) sync(ctx context.Context, options syncOptions) error {
 	if config.Level > slog.LevelDebug {
 		config.Level = slog.LevelError // the progress says the rest, in fewer words
 	}
-	engine, api, err := config.engine(pool, config.Logger(p.errs), prometheus.NewRegistry(), true)
+	engine, api, err := config.engine(pool, config.Logger(p.errs), prometheus.NewRegistry(), nil)
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func (p *program) compare(ctx context.Context, config *mirrorConfig, options ver
 		return nil, err
 	}
 	config.Level = max(config.Level, slog.LevelWarn)
-	engine, api, err := config.engine(pool, config.Logger(p.errs), prometheus.NewRegistry(), true)
+	engine, api, err := config.engine(pool, config.Logger(p.errs), prometheus.NewRegistry(), nil)
 	if err != nil {
 		return nil, err
 	}

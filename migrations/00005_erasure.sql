@@ -12,10 +12,12 @@ CREATE TABLE erasures (
     token     bytea PRIMARY KEY,
     kind      text NOT NULL,
     reason    text NOT NULL,
+    dossiers  text[],
     erased_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON COLUMN erasures.token IS 'erasure_token(kind, id)';
 COMMENT ON COLUMN erasures.kind IS 'contacts, or dossiers erased with a contact';
+COMMENT ON COLUMN erasures.dossiers IS 'dossiers about the same person that were kept, for somebody to decide about';
 COMMENT ON COLUMN erasures.reason IS 'command: asked for by worker erase; deleted: gone from LeadGrid';
 
 -- This installation's own two random keys, of HMAC's block size.

@@ -110,6 +110,7 @@ func (p *program) commands() *cobra.Command {
 		p.statusCommand(does),
 		p.verifyCommand(does),
 		p.commandsCommand(does),
+		p.eraseCommand(does),
 		&cobra.Command{
 			Use:   "mappings",
 			Short: "Print which field goes to which column",

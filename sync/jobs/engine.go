@@ -91,7 +91,7 @@ func New(config Config) (*Engine, error) {
 	}
 	e := &Engine{
 		Gate:   access.New(config.Pool, config.ProbeEvery),
-		Mirror: mirror.New(config.Pool, mirror.Options{Mapping: config.Mapping, Lag: config.Lag}),
+		Mirror: mirror.New(config.Pool, mirror.Options{Mapping: config.Mapping, Lag: config.Lag, QueueSchema: config.QueueSchema}),
 		Budget: budget.New(config.Pool, budget.Options{Registerer: config.Registerer}),
 		pool:   config.Pool,
 		log:    config.Log,

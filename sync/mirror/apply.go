@@ -77,6 +77,7 @@ type row struct {
 	hash    int64 // of the row as it stands
 	stale   bool
 	older   bool
+	erased  bool // it is about somebody who was erased: only ids and times are told
 
 	merged     mappings.Object
 	mergedHash int64
@@ -223,6 +224,7 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, read Read, r
 		})
 		return err
 	})
+	table.queueSuppressed(batch, read, rows)
 	batch.Queue(clearDoubts, read.Kind, guardKeys, read.Number).Query(func(r pgx.Rows) error {
 		var key string
 		var d doubt
@@ -296,6 +298,9 @@ func (m *Mirror) change(
 		return nil, err
 	}
 	for _, row := range touched {
+		if row.erased {
+			row.known = table.withoutPerson(row.known)
+		}
 		if row.exists && isOlder(row.told, row.known) && !m.believeOlder(s, read, row) {
 			row.older = true
 			applied.Older = append(applied.Older, row.id())

@@ -34,6 +34,8 @@ type Options struct {
 	Mapping *mappings.Mapping
 	// Lag is how far LeadGrid's replicas may be behind; 0 is DefaultLag.
 	Lag time.Duration
+	// QueueSchema is where River's tables are: erasing a person looks there too. Empty looks nowhere.
+	QueueSchema string
 }
 
 // Mirror writes mirrored rows. It is safe for use by many goroutines and many processes at once.
@@ -41,6 +43,7 @@ type Mirror struct {
 	pool   *pgxpool.Pool
 	tables map[mappings.Kind]*table
 	lag    time.Duration
+	queue  string
 }
 
 // New returns a Mirror that writes through pool, whose search_path must be the mirror's schema.
@@ -51,7 +54,7 @@ func New(pool *pgxpool.Pool, options Options) *Mirror {
 	if options.Lag == 0 {
 		options.Lag = DefaultLag
 	}
-	m := &Mirror{pool: pool, lag: options.Lag, tables: make(map[mappings.Kind]*table)}
+	m := &Mirror{pool: pool, lag: options.Lag, queue: options.QueueSchema, tables: make(map[mappings.Kind]*table)}
 	for i, kind := range mappings.Kinds {
 		m.tables[kind] = newTable(options.Mapping.Table(kind), i)
 	}

@@ -23,6 +23,9 @@ type table struct {
 	known   string // of keys: the object of each row that exists
 	upsert  string
 	times   map[string]bool // the fields that hold a time
+
+	keyParams string // $1::text[], …: the arrays that keyArrays gives
+	keyFields string // k1, …: what they are called behind unnest
 }
 
 func newTable(mapping *mappings.Table, lock int) *table {
@@ -37,8 +40,8 @@ func newTable(mapping *mappings.Table, lock int) *table {
 		keyNames = append(keyNames, fmt.Sprintf("k%d", i+1))
 		keyJoin = append(keyJoin, fmt.Sprintf("t.%s = k.k%d", quote(key), i+1))
 	}
-	from := fmt.Sprintf(" FROM unnest(%s) WITH ORDINALITY AS k (%s, n) JOIN %s t ON %s",
-		strings.Join(keyParams, ", "), strings.Join(keyNames, ", "), t.name, strings.Join(keyJoin, " AND "))
+	t.keyParams, t.keyFields = strings.Join(keyParams, ", "), strings.Join(keyNames, ", ")
+	from := fmt.Sprintf(" FROM unnest(%s) WITH ORDINALITY AS k (%s, n) JOIN %s t ON %s", t.keyParams, t.keyFields, t.name, strings.Join(keyJoin, " AND "))
 	t.probe = `SELECT k.n, t._hash, t._deleted_at IS NOT NULL` + from
 	t.known = `SELECT k.n, t._raw, t._original` + from
 
@@ -59,9 +62,13 @@ func newTable(mapping *mappings.Table, lock int) *table {
 	add("_raw", "text", fmt.Sprintf("x.v%d::jsonb", n+1))
 	add("_original", "bytea", fmt.Sprintf("x.v%d", n+2))
 	add("_hash", "bigint", fmt.Sprintf("x.v%d", n+3))
-	add("_observed", "", fmt.Sprintf("$%d", n+4))
 	add("_changed_at", "", "now()")
 	add("_deleted_at", "", "NULL")
+	if t.erasable() {
+		add("_erased_at", "boolean", fmt.Sprintf("CASE WHEN x.v%d THEN now() END", n+4))
+		sets[len(sets)-1] = fmt.Sprintf("_erased_at = coalesce(%s._erased_at, excluded._erased_at)", t.name)
+	}
+	add("_observed", "", fmt.Sprintf("$%d", len(params)+1))
 	t.upsert = fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM unnest(%s) AS x (%s) ON CONFLICT (%s) DO UPDATE SET %s",
 		t.name, strings.Join(names, ", "), strings.Join(values, ", "), strings.Join(params, ", "),
 		strings.Join(fields, ", "), quoteAll(mapping.Key), strings.Join(sets, ", "))
@@ -123,6 +130,7 @@ func (t *table) upsertArgs(rows []*row, observation int64) []any {
 	}
 	originals := make([][]byte, len(rows))
 	hashes := make([]int64, len(rows))
+	erased := make([]bool, len(rows))
 	for j, row := range rows {
 		for i, value := range t.mapping.Row(row.merged) {
 			columns[i][j] = value
@@ -137,13 +145,17 @@ func (t *table) upsertArgs(rows []*row, observation int64) []any {
 		}
 		text := string(raw)
 		columns[len(columns)-1][j] = &text
-		hashes[j] = row.mergedHash
+		hashes[j], erased[j] = row.mergedHash, row.erased
 	}
-	args := make([]any, 0, len(columns)+3)
+	args := make([]any, 0, len(columns)+4)
 	for _, column := range columns {
 		args = append(args, column)
 	}
-	return append(args, originals, hashes, observation)
+	args = append(args, originals, hashes)
+	if t.erasable() {
+		args = append(args, erased)
+	}
+	return append(args, observation)
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }

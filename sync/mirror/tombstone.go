@@ -92,8 +92,14 @@ var children = map[mappings.Kind][]struct {
 }
 
 // Tombstone marks confirmed rows as deleted upstream, and with them all that hangs on them. A row that a read has told
-// about since its last 404 stays. It returns how many rows of which table were marked.
+// about since its last 404 stays. People who are gone from LeadGrid are erased here as well (promise 11). It returns how
+// many rows of which table were marked.
 func (m *Mirror) Tombstone(ctx context.Context, tx pgx.Tx, kind mappings.Kind, ids []string, o Observation) (map[mappings.Kind]int, error) {
+	if m.tables[kind].erasable() {
+		if err := m.lockPeople(ctx, tx); err != nil {
+			return nil, fmt.Errorf("tombstone %s: %w", kind, err)
+		}
+	}
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, m.tables[kind].lock)
 	for _, child := range children[kind] {
@@ -124,6 +130,9 @@ func (m *Mirror) Tombstone(ctx context.Context, tx pgx.Tx, kind mappings.Kind, i
 			return nil, fmt.Errorf("tombstone %s of %s: %w", child.kind, kind, err)
 		}
 		gone[child.kind] = int(tag.RowsAffected())
+	}
+	if kind == mappings.Contacts || kind == mappings.Dossiers {
+		return gone, m.eraseGone(ctx, tx, kind, deleted)
 	}
 	return gone, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/simulate"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
@@ -154,4 +155,79 @@ func TestPromise12_OneObjectThatFailsDoesNotHoldTheSyncUp(t *testing.T) {
 		t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
 	}
 	w.wantEqual(t, oracle.Options{})
+}
+
+func TestPromise6_EqualAfterASyncWithAwkwardHabits(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{Settings: leadgridtest.Settings{
+		Habits: leadgridtest.Habits{
+			IDs: "awkward", HideArchived: true, ListOmits: leadgridtest.ThinRows, RetryAfter: "date", OmitNulls: true,
+			UnknownFields: true, Timestamps: "mixed",
+		},
+		Faults: leadgridtest.Faults{ErrorBefore: 0.02, Truncated: 0.02, RateLimited: 0.002},
+	}}, jobs.Config{Pause: time.Millisecond})
+	w.Seed(leadgridtest.Size{Dossiers: 130, Contacts: 120, Links: 150, Notes: 200, Odd: 0.05})
+	w.Stir(20, "dossier.archive")
+	if s := w.sync(t); s.State != sweep.Done {
+		t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
+	}
+	w.wantEqual(t, oracle.Options{})
+}
+
+func TestPromise7_EqualFromEventsAlone(t *testing.T) {
+	for name, habits := range map[string]leadgridtest.Habits{
+		"whole payloads":  {},
+		"ids alone":       {WebhookData: "ids", Redelivery: "new-id", UpdatedOn: []string{"field"}},
+		"nested payloads": {WebhookData: "nested", UnknownEvents: true, Timestamps: "mixed"},
+		"replicas lag":    {ReplicaLag: 100 * time.Millisecond, ReplicaShare: 0.7, Omits: []string{"dossiers.updated_at"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, leadgridtest.Options{Settings: leadgridtest.Settings{
+				Habits: habits,
+				Faults: leadgridtest.Faults{
+					WebhookDoubled: 0.4, WebhookReordered: 0.4, WebhookDelayed: 0.3, WebhookDelay: 200 * time.Millisecond,
+				},
+				Limits: leadgridtest.Limits{WebhookConcurrency: 4, WebhookBackoff: 10 * time.Millisecond},
+			}}, jobs.Config{Lag: 200 * time.Millisecond})
+			w.Seed(leadgridtest.Size{Dossiers: 30, Contacts: 30, Links: 30, Notes: 40})
+			w.sync(t)
+			receiver, err := simulate.NewReceiver(w.pool, pgtest.Schemas.Queue)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(receiver.Close)
+			w.RegisterWebhook(receiver.URL, simulate.Secret)
+
+			w.Stir(150, "dossier.create", "dossier.update", "dossier.move", "dossier.archive", "dossier.restore", "note.add")
+			if err := w.DrainWebhooks(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, "every event to be processed and rechecked", func() bool {
+				var left int
+				err := w.pool.QueryRow(t.Context(), `
+					SELECT count(*) FROM leadgrid_queue.river_job
+					WHERE kind IN ('leadgrid_events', 'leadgrid_recheck') AND state <> 'completed'`).Scan(&left)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return left == 0
+			})
+			w.wantEqual(t, oracle.Options{Tables: []string{"dossiers", "stages", "notes", "dossier_contacts"}, Ignore: habits.Omits})
+			w.wantHistory(t)
+		})
+	}
+}
+
+// wantHistory checks that every stage_changed event is in the stage history, exactly once.
+func (w *world) wantHistory(t *testing.T) {
+	t.Helper()
+	var events, history int
+	err := w.pool.QueryRow(t.Context(), `
+		SELECT (SELECT count(DISTINCT id) FROM webhook_events WHERE type = 'dossier.stage_changed' AND stage_id IS NOT NULL),
+		       (SELECT count(*) FROM dossier_stage_history WHERE source = 'event')`).Scan(&events, &history)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if events != history {
+		t.Errorf("%d stage changes in the history, want %d", history, events)
+	}
 }

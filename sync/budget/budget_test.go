@@ -22,11 +22,10 @@ import (
 // server is a real HTTP server that allows limit requests per fixed window.
 type server struct {
 	*httptest.Server
-	limit     int
-	window    time.Duration
-	headers   bool
-	dates     bool
-	unlimited atomic.Bool
+	limit   int
+	window  time.Duration
+	headers bool
+	dates   bool
 
 	mu       sync.Mutex
 	end      time.Time
@@ -37,6 +36,7 @@ type server struct {
 type arrival struct {
 	at      time.Time
 	refused bool
+	retry   time.Time // when the answer said to come again
 	path    string
 }
 
@@ -53,8 +53,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !now.Before(s.end) {
 		s.end, s.n = now.Truncate(s.window).Add(s.window), 0
 	}
-	refused := s.n >= s.limit && !s.unlimited.Load()
-	s.arrivals = append(s.arrivals, arrival{now, refused, r.URL.Query().Get("share")})
+	refused := s.n >= s.limit
+	retry := s.end.Sub(now).Truncate(time.Second) + time.Second
+	s.arrivals = append(s.arrivals, arrival{now, refused, now.Add(retry), r.URL.Path})
 	if !refused {
 		s.n++
 	}
@@ -63,11 +64,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-RateLimit-Remaining", strconv.Itoa(max(0, s.limit-s.n)))
 	}
 	if refused {
-		wait := time.Until(s.end)
 		if s.dates {
-			w.Header().Set("Retry-After", s.end.Add(time.Second).UTC().Format(http.TimeFormat))
+			w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
+			w.Header().Set("Retry-After", now.Add(retry).UTC().Format(http.TimeFormat))
 		} else {
-			w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+			w.Header().Set("Retry-After", strconv.Itoa(int(retry/time.Second)))
 		}
 		w.WriteHeader(http.StatusTooManyRequests)
 		fmt.Fprint(w, `{"error":{"code":"rate_limited","message":"slow down"}}`)
@@ -80,6 +81,15 @@ func (s *server) seen() []arrival {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]arrival(nil), s.arrivals...)
+}
+
+func (s *server) accepted() (n int) {
+	for _, a := range s.seen() {
+		if !a.refused {
+			n++
+		}
+	}
+	return n
 }
 
 // replica is one process as far as the budget can tell: its own pool, its own Budget, its own client.
@@ -115,62 +125,112 @@ func start(t testing.TB, db, baseURL string, opts budget.Options) *replica {
 	return r
 }
 
-func TestPromise8_RefusalStopsOtherReplicas(t *testing.T) {
-	db := pgtest.URL(t)
-	s := serve(t, &server{limit: 40, window: time.Hour})
-	var replicas []*replica
-	for range 3 {
-		replicas = append(replicas, start(t, db, s.URL, budget.Options{}))
+// Over HTTP, with the client: requests stop at the first refusal, and begin again when Retry-After has passed, given as
+// seconds or as a date.
+func TestPromise8_RetryAfterOverHTTP(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		dates bool
+	}{{"seconds", false}, {"a date", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.URL(t)
+			s := serve(t, &server{limit: 40, window: 4 * time.Second, dates: c.dates})
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+			defer cancel()
+			var wg sync.WaitGroup
+			for range 3 {
+				r := start(t, db, s.URL, budget.Options{Patience: 10 * time.Second})
+				for range 2 {
+					wg.Go(func() {
+						for s.accepted() < 100 {
+							_, err := r.api(budget.Sweeps).Dossier(ctx, "d1")
+							if err != nil && !errors.Is(err, leadgridapi.ErrRateLimited) {
+								t.Error(err)
+								return
+							}
+						}
+					})
+				}
+			}
+			wg.Wait()
+			var refused, late, early int
+			var from, until time.Time
+			for _, a := range s.seen() {
+				switch {
+				case a.refused && (from.IsZero() || a.at.After(until)):
+					refused++
+					from, until = a.at, a.retry
+				case a.at.Before(from.Add(250 * time.Millisecond)):
+				case a.at.Before(until):
+					early++
+				}
+				if a.refused {
+					late++
+				}
+			}
+			t.Logf("%d requests, %d refused in %d blocks", len(s.seen()), late, refused)
+			if early > 0 || refused == 0 {
+				t.Errorf("%d of %d requests came before Retry-After had passed; %d blocks", early, len(s.seen()), refused)
+			}
+		})
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+}
+
+// Over HTTP, in real time: three replicas with work for all shares share a real server's announced limit as promised.
+func TestPromise8_SharesOverHTTP(t *testing.T) {
+	t.Parallel()
+	db := pgtest.URL(t)
+	s := serve(t, &server{limit: 100, window: 2 * time.Second, headers: true})
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup
-	var gaveUp atomic.Int32
-	for _, r := range replicas {
-		for range 2 {
-			wg.Go(func() {
-				for ctx.Err() == nil {
-					_, err := r.api(budget.Sweeps).Dossier(ctx, "d1")
-					if noToken, ok := errors.AsType[*budget.NoTokenError](err); ok {
-						if time.Until(noToken.Until) > time.Second {
-							gaveUp.Add(1)
-							return
+	for range 3 {
+		r := start(t, db, s.URL, budget.Options{})
+		for _, share := range []budget.Share{budget.Events, budget.WriteBack, budget.Sweeps} {
+			for range 4 {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						_, err := r.api(share).Dossier(ctx, share.String())
+						if noToken, ok := errors.AsType[*budget.NoTokenError](err); ok {
+							select {
+							case <-ctx.Done():
+							case <-time.After(time.Until(noToken.Until)):
+							}
 						}
-					} else if err != nil && !errors.Is(err, leadgridapi.ErrRateLimited) {
-						t.Error(err)
-						return
 					}
-				}
-			})
+				})
+			}
 		}
 	}
 	wg.Wait()
-	if gaveUp.Load() != 6 {
-		t.Errorf("%d of 6 workers met a NoTokenError that names the end of the block", gaveUp.Load())
-	}
-	var first time.Time
-	late := time.Duration(0)
-	for _, a := range s.seen() {
-		if a.refused && first.IsZero() {
-			first = a.at
+	arrivals := s.seen()
+	learned := arrivals[0].at.Add(13 * time.Second)
+	by := map[string]int{}
+	n, refused := 0, 0
+	for _, a := range arrivals {
+		switch {
+		case a.at.Before(learned):
+		case a.refused:
+			refused++
+		default:
+			n++
+			by[a.path]++
 		}
-		if !first.IsZero() {
-			late = a.at.Sub(first)
+	}
+	used := float64(n) / (50 * arrivals[len(arrivals)-1].at.Sub(learned).Seconds())
+	t.Logf("%.0f%% of the limit used, %d refused, by share %v", 100*used, refused, by)
+	if used < 0.7 {
+		t.Errorf("only %.0f%% of the limit used, on a machine however busy", 100*used)
+	}
+	if refused > 12 {
+		t.Errorf("%d refused in 12 s", refused)
+	}
+	for share, want := range map[budget.Share]float64{budget.Events: 0.6, budget.WriteBack: 0.3, budget.Sweeps: 0.1} {
+		if got := float64(by["/dossiers/"+share.String()]) / float64(n); got < want-0.07 || got > want+0.1 {
+			t.Errorf("%v got %.0f%%, want %.0f%%", share, 100*got, 100*want)
 		}
-	}
-	if first.IsZero() {
-		t.Fatal("no request was refused")
-	}
-	t.Logf("last request %v after the first refusal, of %d", late, len(s.seen()))
-	if late > 250*time.Millisecond {
-		t.Errorf("a request was sent %v after the first refusal", late)
-	}
-	status, err := replicas[0].budget.Status(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if status.BlockedUntil.Before(time.Now().Add(time.Minute)) && time.Until(s.end) > 2*time.Minute || status.BlockedWhy == "" {
-		t.Errorf("status does not show the block: %+v", status)
 	}
 }
 

@@ -140,6 +140,7 @@ func (s *State) announced(limit int) {
 	}
 	if s.Limit == 0 {
 		s.Window, s.Longest = firstWindow, forever
+		s.All, s.Own = Pot{}, [shares]Pot{} // full
 	} else {
 		s.Refill *= float64(limit) / float64(s.Limit)
 	}

@@ -94,6 +94,7 @@ func waitFor(t testing.TB, what string, is func() bool) {
 
 // The machine may be busy enough to lose a quarter of a second now and then; a fault would lose it every time.
 func TestPromise8_OthersStopWithin250ms(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		news bool
@@ -253,6 +254,7 @@ func TestPromise8_DeadHolderDoesNotStallOthers(t *testing.T) {
 
 // What was leased and not used is given back at a clean shutdown: the tokens counted are the requests sent.
 func TestShutdownGivesTokensBack(t *testing.T) {
+	t.Parallel()
 	db := pgtest.URL(t)
 	b := budget.New(pgtest.Open(t, db), budget.Options{})
 	stop := run(t, b)

@@ -7,7 +7,7 @@ import (
 
 const (
 	// fineness is how many slots of a history cover one window.
-	fineness = 64
+	fineness = 128
 	// memory is how many slots are kept at least: twice a window, and the time until all have told what they saw.
 	memory = 2*fineness + 64
 )

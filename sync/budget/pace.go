@@ -82,7 +82,7 @@ func (s *State) horizon() time.Duration {
 	if s.Limit == 0 {
 		return horizon
 	}
-	return min(max(s.Window/fineness, 20*time.Millisecond), horizon)
+	return min(max(s.Window/64, 20*time.Millisecond), horizon)
 }
 
 // measured is the pace that a refusal shows to be the limit, nearly.

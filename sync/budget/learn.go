@@ -107,16 +107,18 @@ func (s *State) Observe(o Seen) {
 	}
 	foretold := s.Limit == 0 || s.Reading.Remaining-s.out() < max(3, s.Limit/10) || o.Sent.Sub(s.Reading.Answered) > settled
 	accepted := o.Status != 429
+	if o.Limit > 0 {
+		s.announced(min(o.Limit, 1e9))
+	}
 	if accepted {
 		s.Cycle.Accepted++
 		s.Stretch.Accepted++
-		s.History.add(o.Sent.Add(o.Answered.Sub(o.Sent)/2), max(s.Window, time.Second))
-	}
-	if o.Limit > 0 {
-		s.announced(min(o.Limit, 1e9))
-		if 0 <= o.Remaining && o.Remaining <= s.Limit {
-			s.read(o)
+		if s.Limit > 0 {
+			s.History.add(o.Sent.Add(o.Answered.Sub(o.Sent)/2), s.Window)
 		}
+	}
+	if 0 <= o.Remaining && o.Remaining <= s.Limit && o.Limit > 0 {
+		s.read(o)
 	}
 	if accepted {
 		s.judge(o.Answered)
@@ -199,12 +201,10 @@ func (s *State) compare(c Change) {
 	}
 	s.doubt(c.To.Answered)
 	agrees := shortest <= s.Longest && s.Shortest <= longest
-	switch {
-	case agrees:
-		s.Shortest, s.Longest = max(s.Shortest, shortest), min(s.Longest, longest)
-	default:
-		s.Shortest, s.Longest = shortest, longest
+	if agrees {
+		shortest, longest = max(s.Shortest, shortest), min(s.Longest, longest)
 	}
+	s.Shortest, s.Longest = shortest, longest
 	switch {
 	case most:
 		s.Odd = 0
@@ -304,7 +304,7 @@ func (s *State) refused(o Seen, foretold bool) {
 // else the pace is halved.
 func (s *State) tooFast(o Seen) {
 	before := s.Window
-	if oldest, _, ok := s.History.last(o.Answered, s.Limit); ok || len(s.History.Count) > 0 {
+	if oldest, _, ok := s.History.last(o.Answered, s.Limit); ok || !s.Returned {
 		s.atLeast(o.Sent.Add(o.RetryAfter - time.Second).Sub(s.History.at(oldest + 1)))
 	}
 	if o.RetryAfter < s.Window/16 {

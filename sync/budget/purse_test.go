@@ -1,0 +1,59 @@
+package budget
+
+import (
+	"testing"
+	"time"
+)
+
+// Tokens that arrive while a refusal is being learned of are not used: the block is looked at last of all.
+func TestPromise8_TokensInHandDoNotBreakABlock(t *testing.T) {
+	b := New(nil, Options{})
+	now := b.now()
+	b.asOf, b.readAt = now, now
+	b.observe(Seen{Sent: now, Answered: now, Status: 429, Limit: -1, Remaining: -1, RetryAfter: time.Minute})
+	b.purse.receive(Lot{Share: Events, N: 5, Start: now, Until: now.Add(time.Hour)}) // an exchange was under way
+	if ok, next, _ := b.try(now.Add(time.Millisecond), Events); ok || !next.Equal(now.Add(time.Minute)) {
+		t.Errorf("try = %v, %v; want no token until the block is over", ok, next)
+	}
+}
+
+func TestPurse(t *testing.T) {
+	var p purse
+	at := func(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millisecond) }
+	p.receive(Lot{Share: Sweeps, N: 2, Start: at(100), Every: 50 * time.Millisecond, Until: at(1000)})
+	if ok, due := p.take(at(0), Sweeps); ok || !due.Equal(at(100)) {
+		t.Errorf("before a token is due: %v, %v", ok, due)
+	}
+	if ok, _ := p.take(at(100), Events); ok {
+		t.Error("an event took a sweep's token")
+	}
+	if ok, _ := p.take(at(100), Sweeps); !ok {
+		t.Error("a token that is due was not given")
+	}
+	if ok, due := p.take(at(120), Sweeps); ok || !due.Equal(at(150)) {
+		t.Errorf("between two tokens: %v, %v", ok, due)
+	}
+	if ask := p.ask(at(120), "r", [shares]int{Sweeps: 1}); ask.Out != 2 || ask.Want[Sweeps] != 0 {
+		t.Errorf("with one under way and one in hand: %+v", ask)
+	}
+	p.observe(Seen{Status: 200})
+	if ok, _ := p.take(at(1001), Sweeps); ok {
+		t.Error("a token was used after its time")
+	}
+	if ask := p.ask(at(1001), "r", [shares]int{}); ask.Out != 0 || len(p.seen) != 1 {
+		t.Errorf("after the answer: %+v, %d seen", ask, len(p.seen))
+	}
+	p.receive(Lot{Share: Events, N: 1, Start: at(2000), Until: at(3000)})
+	if ok, _ := p.take(at(2000), Events); !ok {
+		t.Error("a token that is due was not given")
+	}
+	if ask := p.ask(at(2000).Add(lost+1), "r", [shares]int{}); ask.Out != 0 {
+		t.Errorf("a request whose answer never came counts for ever: %+v", ask)
+	}
+	for range maxSeen + 10 {
+		p.observe(Seen{Status: 200})
+	}
+	if len(p.seen) > maxSeen {
+		t.Errorf("%d answers are kept without a database", len(p.seen))
+	}
+}

@@ -17,6 +17,22 @@ func TestPromise8_TokensInHandDoNotBreakABlock(t *testing.T) {
 	}
 }
 
+// Nor are tokens used on knowledge that is too old to rule out a block that another replica met.
+func TestPromise8_OldKnowledgeIsReadAgain(t *testing.T) {
+	b := New(nil, Options{})
+	for _, c := range []struct {
+		age  time.Duration
+		want bool
+	}{{fresh / 2, true}, {fresh + justRead + time.Millisecond, false}, {time.Hour, false}} {
+		now := b.now()
+		b.asOf, b.readAt = now.Add(-c.age), now.Add(-c.age)
+		b.purse.receive(Lot{Share: Events, N: 1, Start: now, Until: now.Add(time.Hour)})
+		if ok, next, _ := b.try(now, Events); ok != c.want || !ok && !next.IsZero() {
+			t.Errorf("with knowledge %v old: %v, try again at %v", c.age, ok, next)
+		}
+	}
+}
+
 func TestPurse(t *testing.T) {
 	var p purse
 	at := func(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millisecond) }

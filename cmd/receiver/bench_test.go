@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,9 @@ import (
 const (
 	benchStore    = "RECEIVER_BENCH_STORE"
 	benchDatabase = "RECEIVER_BENCH_DATABASE"
+
+	// benchProfile, if set, is a folder for a profile of each receiver's processor time: ours.pprof and so on.
+	benchProfile = "RECEIVER_BENCH_PROFILE"
 )
 
 const (
@@ -138,6 +142,16 @@ func serveBench(store string) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
+	}
+	if folder := os.Getenv(benchProfile); folder != "" {
+		file, err := os.Create(filepath.Join(folder, store+".pprof"))
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	go newServer(h, log).Serve(listener)
 	fmt.Println(listener.Addr())

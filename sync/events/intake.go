@@ -44,6 +44,7 @@ type Options struct {
 	MaxBytes  int           // bytes of bodies in one transaction, exceeded by at most one body; 8 MiB
 	Waiting   int           // events that may wait for their transaction; 4096
 	Flushers  int           // transactions under way at once; 2
+	Beside    int           // events for which a transaction begins beside another, instead of after it; 32
 	Patience  time.Duration // how long a database in trouble is tried again before events are refused; 3 s
 
 	// Flushed, if not nil, is told of every transaction that ended, from several goroutines.
@@ -60,14 +61,16 @@ type Flush struct {
 // Intake stores webhook events by group commit: whatever has gathered while the last transaction was under way goes into
 // the next one, so that nobody waits for a timer and a busy receiver commits once for hundreds of events.
 type Intake struct {
-	pool    *pgxpool.Pool
-	jobs    *river.Client[pgx.Tx]
-	options Options
+	pool     *pgxpool.Pool
+	jobs     *river.Client[pgx.Tx]
+	options  Options
+	flushers sync.WaitGroup
 
-	closing sync.RWMutex // held to close waiting, shared to send on it
-	closed  bool
-	waiting chan *arrival
-	flusher sync.WaitGroup
+	mu       sync.Mutex
+	arrived  *sync.Cond // that due may have become true
+	waiting  []*arrival
+	underWay int // transactions
+	closed   bool
 }
 
 // arrival is one call of Add on its way through a flush.
@@ -91,9 +94,11 @@ func NewIntake(pool *pgxpool.Pool, jobs *river.Client[pgx.Tx], options Options) 
 	options.Waiting = cmp.Or(options.Waiting, 4096)
 	options.Flushers = cmp.Or(options.Flushers, 2)
 	options.Patience = cmp.Or(options.Patience, 3*time.Second)
-	in := &Intake{pool: pool, jobs: jobs, options: options, waiting: make(chan *arrival, options.Waiting)}
+	options.Beside = cmp.Or(options.Beside, 32)
+	in := &Intake{pool: pool, jobs: jobs, options: options}
+	in.arrived = sync.NewCond(&in.mu)
 	for range options.Flushers {
-		in.flusher.Go(in.run)
+		in.flushers.Go(in.run)
 	}
 	return in
 }
@@ -117,60 +122,81 @@ func (in *Intake) Add(ctx context.Context, received Received) (Stored, error) {
 }
 
 func (in *Intake) enqueue(a *arrival) error {
-	in.closing.RLock()
-	defer in.closing.RUnlock()
-	if in.closed {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	switch {
+	case in.closed:
 		return ErrClosed
-	}
-	select {
-	case in.waiting <- a:
-		return nil
-	default:
+	case len(in.waiting) >= in.options.Waiting:
 		return ErrBusy
 	}
+	in.waiting = append(in.waiting, a)
+	if in.due() {
+		in.arrived.Signal()
+	}
+	return nil
+}
+
+// due says whether a transaction should begin now. Beside another one it pays only for many events: a few go further by
+// waiting for the next than by a commit of their own, which would take the processors from all.
+func (in *Intake) due() bool {
+	return len(in.waiting) > 0 && (in.underWay == 0 || in.closed) || len(in.waiting) >= in.options.Beside
 }
 
 // Waiting is how many events wait for their transaction to begin.
-func (in *Intake) Waiting() int { return len(in.waiting) }
+func (in *Intake) Waiting() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.waiting)
+}
 
 // Close refuses new events and returns once those already taken are stored or refused.
 func (in *Intake) Close() {
-	in.closing.Lock()
-	if !in.closed {
-		in.closed = true
-		close(in.waiting)
-	}
-	in.closing.Unlock()
-	in.flusher.Wait()
+	in.mu.Lock()
+	in.closed = true
+	in.mu.Unlock()
+	in.arrived.Broadcast()
+	in.flushers.Wait()
 }
 
 func (in *Intake) run() {
 	var trouble time.Time // since when every transaction has failed; zero when the last one did not
-	for first := range in.waiting {
-		batch := in.gather(first)
+	for {
+		batch := in.gather()
+		if batch == nil {
+			return
+		}
 		if trouble.IsZero() {
 			trouble = time.Now() // of this flush, should it fail
 		}
 		if in.flush(batch, trouble.Add(in.options.Patience)) == nil {
 			trouble = time.Time{}
 		}
+		in.mu.Lock()
+		in.underWay--
+		in.mu.Unlock()
 	}
 }
 
-// gather takes what waits, without waiting for more.
-func (in *Intake) gather(first *arrival) []*arrival {
-	batch := append(make([]*arrival, 0, len(in.waiting)+1), first)
-	for size := len(first.raw); len(batch) < in.options.MaxEvents && size < in.options.MaxBytes; {
-		select {
-		case next, open := <-in.waiting:
-			if !open {
-				return batch
-			}
-			batch = append(batch, next)
-			size += len(next.raw)
-		default:
-			return batch
+// gather waits until a transaction is due and takes what waits then, nothing once the intake is closed and empty.
+func (in *Intake) gather() []*arrival {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for !in.due() {
+		if in.closed {
+			return nil
 		}
+		in.arrived.Wait()
+	}
+	n := 0
+	for size := 0; n < min(len(in.waiting), in.options.MaxEvents) && size < in.options.MaxBytes; n++ {
+		size += len(in.waiting[n].raw)
+	}
+	batch := in.waiting[:n:n]
+	in.waiting = append(make([]*arrival, 0, n), in.waiting[n:]...)
+	in.underWay++
+	if in.due() {
+		in.arrived.Signal()
 	}
 	return batch
 }

@@ -168,6 +168,29 @@ func TestEventsThatWaitShareATransaction(t *testing.T) {
 	}
 }
 
+func TestASecondTransactionBeginsBesideTheFirstOnlyForMany(t *testing.T) {
+	pool := pgtest.New(t)
+	intake := newIntake(t, pool, events.Options{Beside: 8, Patience: time.Minute})
+	release := hold(t, pool)
+	all := []<-chan outcome{add(t, intake, received(0))}
+	waitForLock(t, pool)
+	for i := range 7 {
+		all = append(all, add(t, intake, received(1+i)))
+	}
+	waitFor(t, func() bool { return intake.Waiting() == 7 }) // a second one would have taken the first of them
+	all = append(all, add(t, intake, received(8)))
+	waitFor(t, func() bool { return intake.Waiting() == 0 })
+	release()
+	for _, one := range all {
+		if got := <-one; got.err != nil {
+			t.Error(got.err)
+		}
+	}
+	if got := flushes(t, pool); len(got) != 2 {
+		t.Errorf("flushes %v, want the first and the one beside it", got)
+	}
+}
+
 func TestNothingNewMakesNeitherFlushNorJob(t *testing.T) {
 	pool := pgtest.New(t)
 	intake := newIntake(t, pool, events.Options{})

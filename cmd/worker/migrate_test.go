@@ -89,6 +89,23 @@ func TestMigrateLetsARoleRead(t *testing.T) {
 			t.Errorf("%s can be read", name)
 		}
 	}
+	// The views, too, show what they are made for to whoever may only read.
+	tx, err := w.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), `SET LOCAL ROLE `+pgx.Identifier{reader}.Sanitize()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if _, err := tx.Exec(t.Context(), `SELECT * FROM `+pgx.Identifier{name}.Sanitize()); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	var writes int
 	err = w.pool.QueryRow(t.Context(), `
 		SELECT count(*) FROM pg_class WHERE relnamespace = 'leadgrid'::regnamespace AND relkind IN ('r', 'v', 'm')

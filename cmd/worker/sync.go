@@ -198,15 +198,18 @@ func (s *syncing) watch(ctx context.Context, id int64, progress progress) (*swee
 
 // showTrouble says why the sweep does not go on at the moment.
 func (s *syncing) showTrouble(ctx context.Context, id int64, progress progress) {
-	failing, err := s.engine.River.JobList(ctx, river.NewJobListParams().Kinds(sweep.Args{}.Kind()).
-		States(rivertype.JobStateRetryable).First(100))
+	unfinished, err := s.engine.River.JobList(ctx, river.NewJobListParams().Kinds(sweep.Args{}.Kind()).
+		States(rivertype.JobStateAvailable, rivertype.JobStateRetryable, rivertype.JobStateRunning).First(100))
 	if err != nil {
 		return // whoever watches the sweep meets it too
 	}
-	for _, job := range failing.Jobs {
+	for _, job := range unfinished.Jobs {
 		var args sweep.Args
-		if json.Unmarshal(job.EncodedArgs, &args) == nil && args.Sweep == id && len(job.Errors) > 0 {
-			progress.note("tried again soon: " + job.Errors[len(job.Errors)-1].Error)
+		if len(job.Errors) == 0 || json.Unmarshal(job.EncodedArgs, &args) != nil || args.Sweep != id {
+			continue
+		}
+		if last := job.Errors[len(job.Errors)-1]; time.Since(last.At) < 2*troubleEvery {
+			progress.note("trying again after: " + last.Error)
 		}
 	}
 }

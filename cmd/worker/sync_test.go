@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"os"
 	"path/filepath"
@@ -196,6 +197,34 @@ func TestPromise6_SyncThroughFaults(t *testing.T) {
 	}})
 	w.Seed(small)
 	w.run(t, "sync", "--wait").want(t, 0, equal)
+	w.wantEqual(t)
+}
+
+// Whoever waits is told what the sweep meets, and that it goes on.
+func TestSyncSaysWhyItWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, leadgridtest.Options{Settings: leadgridtest.Settings{Faults: leadgridtest.Faults{ErrorBefore: 1}}})
+	w.Seed(small)
+	cmd := w.command(t, "sync", "--wait")
+	errs, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(errs)
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "trying again after: ") && strings.Contains(lines.Text(), "500") {
+			w.Change(func(s *leadgridtest.Settings) { s.Faults = leadgridtest.Faults{} })
+			break
+		}
+	}
+	for lines.Scan() { // to its end
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
 	w.wantEqual(t)
 }
 

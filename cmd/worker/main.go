@@ -32,7 +32,7 @@ const (
 	exitScope       = 4   // the key lacks a scope
 	exitForeign     = 5   // the key reads another organization than the one mirrored
 	exitBreaker     = 6   // too much would have to be marked as deleted
-	exitUnsettled   = 7   // a list kept changing while it was read, or another sweep took this one's place
+	exitUnsettled   = 7   // a list kept changing, LeadGrid failed to give something, or another sweep took this one's place
 	exitUntold      = 8   // verify could not tell whether the mirror is equal
 	exitInterrupted = 130 // told to stop
 )

@@ -47,7 +47,7 @@ With --wait it works on the sweep itself, beside a running worker or without one
   4    the API key lacks a scope; everything else was read
   5    the API key reads another organization than the one mirrored
   6    too much is gone from LeadGrid at once: see --accept-deletions
-  7    a list kept changing while it was read
+  7    a list kept changing while it was read, or LeadGrid failed time and again to give something
   130  interrupted; the sweep goes on where it was as soon as a worker runs`,
 		ValidArgs: sweep.ResourceNames,
 		Args:      cobra.OnlyValidArgs,

@@ -36,25 +36,27 @@ func (w *Sweeper) read(ctx context.Context, s *Sweep, kind mappings.Kind, ids []
 	failures := make([]error, len(ids))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
-	for i, id := range ids {
+	one := func(ctx context.Context, i int) (err error) {
+		results[i], err = read(ctx, ids[i])
+		if err != nil && observe.Transient(err) {
+			failures[i] = err
+			return nil
+		}
+		return err
+	}
+	for i := range ids {
 		if i == 0 {
 			// Alone: it may be the probe of a refused scope, which must not be cut off by the others' waiting for it.
-			var err error
-			if results[0], err = read(ctx, id); err != nil {
+			if err := one(ctx, i); err != nil {
 				return err
 			}
 			continue
 		}
-		group.Go(func() (err error) {
+		group.Go(func() error {
 			if groupCtx.Err() != nil {
 				return groupCtx.Err()
 			}
-			results[i], err = read(groupCtx, id)
-			if err != nil && observe.Transient(err) {
-				failures[i] = err
-				return nil
-			}
-			return err
+			return one(groupCtx, i)
 		})
 	}
 	err := group.Wait()

@@ -30,6 +30,8 @@ type Options struct {
 	Ignore []string
 	// Tables limits the comparison; empty compares all of them.
 	Tables []string
+	// IDs limits it to the rows of these ids; nil compares all of them.
+	IDs map[string]bool
 }
 
 // Differences lists what the mirror has missing, extra or different, at most a hundred lines.
@@ -43,10 +45,24 @@ func Differences(ctx context.Context, pool *pgxpool.Pool, truth Truth, options O
 		if err != nil {
 			return nil, err
 		}
-		differences = append(differences, compare(table, rows, truth[table], options.Ignore)...)
+		differences = append(differences, compare(table, only(rows, options.IDs), only(truth[table], options.IDs), options.Ignore)...)
 	}
 	sort.Strings(differences)
 	return differences[:min(100, len(differences))], nil
+}
+
+// only leaves out the rows nobody asked for.
+func only(rows map[string]map[string]any, ids map[string]bool) map[string]map[string]any {
+	if ids == nil {
+		return rows
+	}
+	some := make(map[string]map[string]any)
+	for id := range ids {
+		if row, ok := rows[id]; ok {
+			some[id] = row
+		}
+	}
+	return some
 }
 
 func compare(table string, have, want map[string]map[string]any, ignore []string) (differences []string) {

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,18 +47,21 @@ type Report struct {
 	Failures []string
 }
 
-func (r *Report) failf(format string, args ...any) {
-	r.Failures = append(r.Failures, fmt.Sprintf(format, args...))
-}
-
 // run is one simulation under way.
 type run struct {
 	*Report
-	rng    *rand.Rand
-	server *leadgridtest.Server
-	pool   *pgxpool.Pool
-	engine *jobs.Engine
-	intake *events.Intake
+	failing sync.Mutex // guards Failures: the receiver fails from many goroutines
+	rng     *rand.Rand
+	server  *leadgridtest.Server
+	pool    *pgxpool.Pool
+	engine  *jobs.Engine
+	intake  *events.Intake
+}
+
+func (r *run) failf(format string, args ...any) {
+	r.failing.Lock()
+	defer r.failing.Unlock()
+	r.Failures = append(r.Failures, fmt.Sprintf(format, args...))
 }
 
 // Run simulates one seed on a migrated, empty database.
@@ -125,7 +129,9 @@ func (r *run) start(ctx context.Context, queueSchema string, log *slog.Logger) (
 		}
 		if _, err := r.intake.Add(req.Context(), events.Received{Body: body, At: time.Now()}); err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
+			return
 		}
+		r.checkStored(req.Context(), body)
 	}))
 	r.server.RegisterWebhook(receiver.URL, secret)
 	return func() error {
@@ -156,6 +162,7 @@ func (r *run) play(ctx context.Context) error {
 	if err := r.edit(ctx, r.rng.IntN(120), 5*time.Millisecond); err != nil {
 		return err
 	}
+	r.chatter()
 	if _, err := r.ended(ctx, backfill); err != nil {
 		return err
 	}
@@ -178,6 +185,11 @@ func (r *run) play(ctx context.Context) error {
 			if _, err := r.ended(ctx, id); err != nil {
 				return err
 			}
+		}
+	}
+	if r.rng.IntN(3) == 0 {
+		if err := r.onlyEvents(ctx); err != nil {
+			return err
 		}
 	}
 	return r.quiet(ctx)
@@ -221,6 +233,12 @@ func (r *run) quiet(ctx context.Context) error {
 	}
 	for _, difference := range differences {
 		r.failf("after quiet and one sync: %s", difference)
+	}
+	if err := r.checkEvents(ctx); err != nil {
+		return err
+	}
+	if err := r.checkAgain(ctx); err != nil {
+		return err
 	}
 	return r.checkInstants(ctx, snapshot)
 }
@@ -268,6 +286,18 @@ func (r *run) bulk() {
 	}
 	from := r.rng.IntN(len(ids))
 	_ = r.server.BulkUpdate(ids[from:min(len(ids), from+20)], leadgridtest.Fields{"role": fmt.Sprintf("role %d", r.rng.IntN(1000))})
+}
+
+// chatter now and then gives a dossier more notes than fit on a page.
+func (r *run) chatter() {
+	ids := r.server.DossierIDs()
+	if r.rng.IntN(6) > 0 || len(ids) == 0 || r.Habits.SubLists == "stuck" {
+		return // a list that only ever gives its first page hides the rest from everybody
+	}
+	id := ids[r.rng.IntN(len(ids))]
+	for n := range r.rng.IntN(130) {
+		_, _ = r.server.AddNote(id, fmt.Sprintf("note %d", n), n%2 == 0) // somebody may just have removed the dossier
+	}
 }
 
 func (r *run) reshapeFlows() {

@@ -15,6 +15,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
 var (
@@ -232,12 +233,15 @@ func (in *Intake) flush(batch []*arrival, deadline time.Time) error {
 func newRow(received Received) row {
 	r := row{raw: received.Body, digest: sha256.Sum256(received.Body), receivedAt: received.At}
 	event, err := leadgridapi.ParseEvent(received.Body)
-	r.id, r.eventType = event.ID, event.Type
+	r.id = event.ID
 	if err != nil {
 		r.odd = strings.TrimPrefix(err.Error(), leadgridapi.ErrOddEvent.Error()+": ")
-	} else {
-		r.createdAt, r.dossierID, r.stageID = event.CreatedAt, event.DossierID, event.StageID
+		// What Postgres cannot hold is kept as bytes only; that the event points to a dossier is worth knowing all the same.
+		if fits, same := mappings.Storable(received.Body); !same {
+			event, _ = leadgridapi.ParseEvent(fits) // empty, if that is not all that is odd
+		}
 	}
+	r.eventType, r.createdAt, r.dossierID, r.stageID = event.Type, event.CreatedAt, event.DossierID, event.StageID
 	if r.id == "" {
 		r.id = bodyID(r.digest)
 	}

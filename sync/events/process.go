@@ -107,7 +107,7 @@ func (p *Processor) recordStages(ctx context.Context, flush int64) (receivedAt t
 	}
 	rows, err := pool.Query(ctx, `
 		SELECT id, dossier_id, stage_id, created_at FROM webhook_events
-		WHERE flush = $1 AND type = 'dossier.stage_changed' AND odd IS NULL
+		WHERE flush = $1 AND type = 'dossier.stage_changed'
 		  AND dossier_id IS NOT NULL AND stage_id IS NOT NULL AND created_at IS NOT NULL
 		ORDER BY created_at, id`, flush)
 	if err != nil {
@@ -128,7 +128,7 @@ func (p *Processor) recordStages(ctx context.Context, flush int64) (receivedAt t
 func (p *Processor) readAll(ctx context.Context, flush int64, seen seenFunc) (Report, error) {
 	rows, err := p.mirror.Pool().Query(ctx, `
 		SELECT dossier_id, bool_or(type = 'note.created') FROM webhook_events
-		WHERE flush = $1 AND odd IS NULL AND dossier_id IS NOT NULL
+		WHERE flush = $1 AND dossier_id IS NOT NULL
 		GROUP BY dossier_id ORDER BY min(received_at), dossier_id`, flush)
 	if err != nil {
 		return Report{}, fmt.Errorf("load flush %d: %w", flush, err)

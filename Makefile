@@ -13,6 +13,9 @@ TESTFLAGS ?=
 PACKAGES ?= ./...
 FUZZTIME ?= 30s
 BENCHTIME ?= 2s
+SEEDS ?= 1000
+FIRST ?= 1
+ROUNDS ?= 100
 
 .PHONY: help
 help: ## list the targets
@@ -35,6 +38,18 @@ lint: ## check style, likely mistakes and who imports whom
 .PHONY: bench
 bench: withpg ## run the benchmarks
 	$(WITHPG) $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(TESTFLAGS) $(PACKAGES)
+
+.PHONY: simulate
+simulate: withpg ## simulate SEEDS seeds, from FIRST on
+	$(WITHPG) $(GO) test ./internal/simulate -run TestSimulate -seeds $(SEEDS) -first $(FIRST) -timeout 0 $(TESTFLAGS)
+
+.PHONY: crash
+crash: ## kill -9 the programs and Postgres at random moments, for ROUNDS rounds
+	$(GO) test ./internal/crash -run TestPromise13 -rounds $(ROUNDS) -v -timeout 0 $(TESTFLAGS)
+
+.PHONY: faults
+faults: withpg ## plant defects one by one, and show which check catches each
+	$(WITHPG) $(GO) run ./internal/simulate/faults $(FAULTS)
 
 .PHONY: fuzz
 fuzz: withpg ## run each fuzz test for FUZZTIME

@@ -22,7 +22,7 @@ var (
 // come in and a sweep runs. After each round nothing acked may be missing, nothing may be there twice, and one
 // `worker sync --wait` must make the mirror equal.
 func TestPromise13_KillAnywhere(t *testing.T) {
-	w := newWorld(t, *seed)
+	w := newWorld(t, *seed, nil)
 	w.sync(t)
 	w.wantEqual(t)
 	rng := rand.New(rand.NewPCG(*seed, 13))
@@ -91,6 +91,12 @@ func (w *world) settle(t *testing.T) {
 	w.exec(t, `DELETE FROM leadgrid_queue.river_leader`)
 	w.worker.start(t)
 	w.worker.awaitReady(t)
+	w.awaitEvents(t)
+}
+
+// awaitEvents waits until all flushes of events are processed.
+func (w *world) awaitEvents(t *testing.T) {
+	t.Helper()
 	waitFor(t, "all events to be processed", func() bool {
 		return w.count(t, `SELECT count(*) FROM sync_flushes WHERE done_at IS NULL`) == 0
 	}, func() string {

@@ -35,7 +35,8 @@ type world struct {
 	receiver, worker *program
 }
 
-func newWorld(t *testing.T, seed uint64) *world {
+// newWorld starts everything. Route, if not nil, may lead the programs to LeadGrid and Postgres another way.
+func newWorld(t *testing.T, seed uint64, route func(w *world)) *world {
 	t.Helper()
 	w := &world{folder: t.TempDir()}
 	build := exec.Command("go", "build", "-o", w.folder, "../../cmd/receiver", "../../cmd/worker")
@@ -76,6 +77,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 	t.Cleanup(w.pool.Close)
 	w.receiver = &program{world: w, name: "receiver", admin: address(t)}
 	w.worker = &program{world: w, name: "worker", args: []string{"run"}, admin: address(t)}
+	if route != nil {
+		route(w)
+	}
 	t.Cleanup(func() { w.receiver.kill(); w.worker.kill() })
 	w.receiver.start(t)
 	w.worker.start(t)
@@ -126,6 +130,7 @@ type program struct {
 	name  string
 	args  []string
 	admin string
+	route []string // settings of its own
 
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -163,7 +168,7 @@ func (p *program) start(t *testing.T) {
 		}
 	}
 	p.cmd, p.exited, p.said = p.command(p.name, p.args...), make(chan struct{}), new(output)
-	p.cmd.Env = append(p.cmd.Env, "ADMIN_ADDR="+p.admin)
+	p.cmd.Env = append(append(p.cmd.Env, "ADMIN_ADDR="+p.admin), p.route...)
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,219 @@
+// Faults plants defects in the programs, one at a time, and shows which check of the simulator catches each: a simulator
+// that lets a known mistake pass would let an unknown one pass too.
+//
+// Nothing of a defect is in the source: they are edits that the compiler is given in place of the files (go build
+// -overlay), all in one test binary, and one is switched on by the environment.
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+func main() {
+	seeds := flag.Int("seeds", 200, "how many seeds a defect may survive")
+	doc := flag.String("doc", "", "write the table to this file")
+	flag.Parse()
+	if err := run(*seeds, *doc, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		os.Exit(1)
+	}
+}
+
+// catch says how a defect was caught.
+type catch struct {
+	defect
+	seed   int // 0 if it was not
+	checks []string
+}
+
+func run(seeds int, doc string, names []string) error {
+	folder, err := os.MkdirTemp("", "faults")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	binary, err := build(folder)
+	if err != nil {
+		return err
+	}
+	var caught []catch
+	missed := 0
+	for _, d := range defects {
+		if len(names) > 0 && !slices.Contains(names, d.name) {
+			continue
+		}
+		c, err := try(binary, d, seeds)
+		if err != nil {
+			return err
+		}
+		if c.seed == 0 {
+			missed++
+			fmt.Printf("%-18s NOT CAUGHT in %d seeds\n", d.name, seeds)
+		} else {
+			fmt.Printf("%-18s seed %-4d %s\n", d.name, c.seed, strings.Join(c.checks, "; "))
+		}
+		caught = append(caught, c)
+	}
+	if doc != "" {
+		if err := os.WriteFile(doc, []byte(table(caught)), 0o644); err != nil {
+			return err
+		}
+	}
+	if missed > 0 {
+		return fmt.Errorf("%d of %d defects were not caught", missed, len(caught))
+	}
+	return nil
+}
+
+// variable names the defect that is switched on.
+const variable = "PLANTED_DEFECT"
+
+// build makes the simulator's test binary with all defects in it.
+func build(folder string) (binary string, err error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	files, err := plant(strings.TrimSpace(string(root)), defects)
+	if err != nil {
+		return "", err
+	}
+	replace := make(map[string]string)
+	for path, text := range files {
+		replacement := filepath.Join(folder, strconv.Itoa(len(replace))+".go")
+		if err := os.WriteFile(replacement, text, 0o600); err != nil {
+			return "", err
+		}
+		replace[path] = replacement
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	list := filepath.Join(folder, "overlay.json")
+	if err := os.WriteFile(list, overlay, 0o600); err != nil {
+		return "", err
+	}
+	binary = filepath.Join(folder, "simulate.test")
+	output, err := exec.Command("go", "test", "-c", "-overlay", list, "-o", binary, "./internal/simulate").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build the simulator: %w\n%s", err, output)
+	}
+	return binary, nil
+}
+
+// plant gives the files below root as they are with the defects in them.
+func plant(root string, defects []defect) (map[string][]byte, error) {
+	files := make(map[string][]byte)
+	for _, d := range defects {
+		for _, e := range d.edits {
+			path := filepath.Join(root, e.file)
+			text, ok := files[path]
+			if !ok {
+				var err error
+				if text, err = os.ReadFile(path); err != nil {
+					return nil, err
+				}
+			}
+			if n := bytes.Count(text, []byte(e.from)); n != 1 {
+				return nil, fmt.Errorf("%s: %s has this %d times, not once:\n%s", d.name, e.file, n, e.from)
+			}
+			files[path] = bytes.Replace(text, []byte(e.from), []byte(e.to), 1)
+		}
+	}
+	for path, text := range files {
+		_, after, _ := strings.Cut("\n"+string(text), "\npackage ")
+		name, _, _ := strings.Cut(after, "\n")
+		files[filepath.Join(filepath.Dir(path), "planted_defects.go")] = fmt.Appendf(nil,
+			"package %s\n\nimport \"os\"\n\nfunc planted(name string) bool { return os.Getenv(%q) == name }\n", name, variable)
+	}
+	return files, nil
+}
+
+var (
+	failed  = regexp.MustCompile(`(?m)^ +--- FAIL: TestSimulate/(\d+) .*\n((?: {8,}.*\n?)*)`)
+	message = regexp.MustCompile(`(?m)^ +simulate_test\.go:\d+: (.*)$`)
+)
+
+// try simulates until the defect is caught, a few seeds at a time.
+func try(binary string, d defect, seeds int) (catch, error) {
+	for first, batch := 1, 4; first <= seeds; first, batch = first+batch, min(2*batch, 32) {
+		batch = min(batch, seeds-first+1)
+		cmd := exec.Command(binary, "-test.run", "^TestSimulate$", "-test.parallel", "4", "-test.timeout", "0",
+			"-first", strconv.Itoa(first), "-seeds", strconv.Itoa(batch))
+		cmd.Env = append(os.Environ(), variable+"="+d.name)
+		output, err := cmd.CombinedOutput()
+		if err == nil {
+			continue
+		}
+		failures := failed.FindAllSubmatch(output, -1)
+		if failures == nil {
+			return catch{}, fmt.Errorf("%s: the simulator ended with %w:\n%s", d.name, err, output)
+		}
+		slices.SortFunc(failures, func(a, b [][]byte) int { return cmp.Or(cmp.Compare(len(a[1]), len(b[1])), bytes.Compare(a[1], b[1])) })
+		seed, err := strconv.Atoi(string(failures[0][1]))
+		if err != nil {
+			return catch{}, err
+		}
+		return catch{d, seed, checks(failures[0][2])}, nil
+	}
+	return catch{defect: d}, nil
+}
+
+var (
+	quoted = regexp.MustCompile(`"[^"]*"`)
+	ids    = regexp.MustCompile(`\b(flows|stages|dossiers|contacts|notes|dossier_contacts|event|stage|dossier) \S+ `)
+	values = regexp.MustCompile(` is .*, should be .*`)
+	digits = regexp.MustCompile(`\d+(\.\d+)?(ms|s|µs)?`)
+)
+
+// checks lists the kinds of complaint in a failed seed's output.
+func checks(output []byte) (kinds []string) {
+	for _, line := range message.FindAllSubmatch(output, -1) {
+		text := string(line[1])
+		if strings.HasPrefix(text, "repeat it with") || strings.HasPrefix(text, "habits") || strings.Contains(text, " requests, ") {
+			continue
+		}
+		promise, rest, ok := strings.Cut(text, ":")
+		if !ok || strings.HasPrefix(text, "seed ") {
+			promise, rest = "the run does not end", ""
+		}
+		rest = values.ReplaceAllString(quoted.ReplaceAllString(rest, "…"), " is different")
+		rest = digits.ReplaceAllString(ids.ReplaceAllString(rest, "$1 … "), "n")
+		if kind := strings.TrimSpace(promise + ":" + rest); !slices.Contains(kinds, kind) && len(kinds) < 3 {
+			kinds = append(kinds, strings.TrimSuffix(kind, ":"))
+		}
+	}
+	return kinds
+}
+
+func table(caught []catch) string {
+	var b strings.Builder
+	b.WriteString(`# Planted defects
+
+Each row is a mistake that somebody could make, planted on purpose (internal/simulate/faults), and the first seed of the
+simulator that catches it, by which of its checks. Written by ` + "`make faults FAULTS='-doc docs/faults.md'`" + `.
+
+| defect | what is wrong | seed | caught by |
+|---|---|---|---|
+`)
+	for _, c := range caught {
+		seed := "not caught"
+		if c.seed > 0 {
+			seed = strconv.Itoa(c.seed)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", c.name, c.what, seed, strings.ReplaceAll(strings.Join(c.checks, "; "), "|", "/"))
+	}
+	return b.String()
+}

@@ -1,0 +1,167 @@
+package main
+
+// defect is a mistake that somebody could make.
+type defect struct {
+	name  string
+	what  string
+	edits []edit
+}
+
+// edit makes the mistake in the source: from is the correct code, which must be there exactly once, and to takes its
+// place, with planted("name") where the defect makes a difference.
+type edit struct{ file, from, to string }
+
+var defects = []defect{
+	{
+		"no-guard", "a read that began earlier overwrites what a later one told",
+		[]edit{{"sync/mirror/apply.go", `case row.stale:`, `case row.stale && !planted("no-guard"):`}},
+	},
+	{
+		"naive-paging", "lists are paged over once, without overlap and without counting",
+		[]edit{
+			{"sync/sweep/walk.go", `	return windowAt(k.Next - overlap - k.Back)
+`, `	if planted("naive-paging") {
+		return window{Page: k.Next/maxPerPage + 1, PerPage: maxPerPage}
+	}
+	return windowAt(k.Next - overlap - k.Back)
+`},
+			{"sync/sweep/walk.go", `	case !k.shares(p):
+`, `	case !planted("naive-paging") && !k.shares(p):
+`},
+			{"sync/sweep/walk.go", `	if !k.Loose && agrees {`, `	if planted("naive-paging") || !k.Loose && agrees {`},
+		},
+	},
+	{
+		"unique-job", "one unique job: what comes in while it waits or runs is taken for done",
+		[]edit{{"sync/events/process.go", `		return read > flush, err
+`, `		if planted("unique-job") {
+			return read > 0, err
+		}
+		return read > flush, err
+`}},
+	},
+	{
+		"first-404", "the first 404 marks a row as deleted",
+		[]edit{{"sync/observe/observe.go", `		result.Confirmed, err = o.mirror.NotFound(ctx, tx, kind, id, at)
+`, `		if planted("first-404") {
+			if _, err := tx.Exec(ctx, "UPDATE "+string(kind)+" SET _deleted_at = now() WHERE id = $1 AND _deleted_at IS NULL", id); err != nil {
+				return err
+			}
+		}
+		result.Confirmed, err = o.mirror.NotFound(ctx, tx, kind, id, at)
+`}},
+	},
+	{
+		"early-ack", "a webhook is acked before its transaction has ended",
+		[]edit{{"sync/events/intake.go", `	select {
+	case s := <-a.settled:
+`, `	if planted("early-ack") {
+		return Stored{ID: a.id, Type: a.eventType}, nil
+	}
+	select {
+	case s := <-a.settled:
+`}},
+	},
+	{
+		"absence-deletes", "what a sweep did not see is marked as deleted, also where the sweep was unclean",
+		[]edit{{"sync/mirror/tombstone.go", `	if err != nil {
+		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
+	}
+	err = tx.QueryRow`, `	if planted("absence-deletes") && err == nil {
+		_, err = tx.Exec(ctx, "UPDATE "+t.name+" t SET _deleted_at = now() FROM sync_doubts d WHERE d.kind = $1 AND d.id = t.id AND d.reason <> 'older'", kind)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
+	}
+	err = tx.QueryRow`}},
+	},
+	{
+		"no-retry-after", "a 429 is taken for an error like any other",
+		[]edit{{"sync/budget/budget.go", `	if o.Limit != nil {
+		seen.Limit = *o.Limit`, `	if planted("no-retry-after") && seen.Status == 429 {
+		seen.Status, seen.RetryAfter = 500, 0
+	}
+	if o.Limit != nil {
+		seen.Limit = *o.Limit`}},
+	},
+	{
+		"thin-clears", "a field that a list leaves out is cleared",
+		[]edit{{"sync/sweep/walk.go", `Whole: !thin,`, `Whole: !thin || planted("thin-clears"),`}},
+	},
+	{
+		"lag-believed", "what events point to is not read again after the lag of replicas",
+		[]edit{{"sync/events/process.go", `	settled := receivedAt.Add(p.mirror.Lag())
+`, `	if planted("lag-believed") {
+		return Report{}, nil
+	}
+	settled := receivedAt.Add(p.mirror.Lag())
+`}},
+	},
+	{
+		"float-amounts", "amounts pass through a float64",
+		[]edit{{"mappings/types.go", `	if !isNumber(s) || !fitsNumeric(s) {
+		return nil
+	}
+`, `	if !isNumber(s) || !fitsNumeric(s) {
+		return nil
+	}
+	if f, err := strconv.ParseFloat(s, 64); planted("float-amounts") && err == nil {
+		s = strconv.FormatFloat(f, 'f', -1, 64)
+	}
+`}},
+	},
+	{
+		"unknown-dropped", "fields without a column are not kept",
+		[]edit{{"sync/mirror/apply.go", `		r := &row{key: key, told: told, body: body}
+`, `		if planted("unknown-dropped") {
+			for name := range told {
+				if !t.mapping.Documented(name) {
+					delete(told, name)
+				}
+			}
+			body = encode(told)
+		}
+		r := &row{key: key, told: told, body: body}
+`}},
+	},
+	{
+		"first-page", "only the first page of a dossier's notes is read",
+		[]edit{{"sync/observe/complete.go", `		if last(len(objects), n, meta) {`, `		if planted("first-page") || last(len(objects), n, meta) {`}},
+	},
+	{
+		"lost-stage", "some stage_changed events do not reach the history",
+		[]edit{{"sync/events/process.go", `	if len(entered) == 0 {`, `	if planted("lost-stage") && len(entered) > 1 {
+		entered = entered[:1]
+	}
+	if len(entered) == 0 {`}},
+	},
+	{
+		"any-organization", "whatever the key reads is taken for the mirrored organization",
+		[]edit{{"sync/mirror/apply.go", `	case read.Proven, s.parentKnown,`, `	case planted("any-organization"), read.Proven, s.parentKnown,`}},
+	},
+	{
+		"equal-means-same", "an equal updated_at is taken for an unchanged dossier",
+		[]edit{{"sync/mirror/apply.go", `		if row.exists && isOlder(row.told, row.known)`, `		if at := text(row.told, "updated_at"); planted("equal-means-same") && at != "" && at == text(row.known, "updated_at") {
+			applied.Unchanged++
+			continue
+		}
+		if row.exists && isOlder(row.told, row.known)`}},
+	},
+	{
+		"never-cleared", "a field that an answer leaves out keeps its value, even where that means null",
+		[]edit{{"sync/mirror/object.go", `!ok && whole && shape.has(key) {`, `!ok && whole && shape.has(key) && !planted("never-cleared") {`}},
+	},
+	{
+		"orphans", "the notes and links of a dossier that is gone stay",
+		[]edit{{"sync/mirror/tombstone.go", `	for _, child := range children[kind] {
+		tag, err := tx.Exec`, `	for _, child := range children[kind] {
+		if planted("orphans") {
+			break
+		}
+		tag, err := tx.Exec`}},
+	},
+	{
+		"always-written", "a row is written even if nothing about it changed",
+		[]edit{{"sync/mirror/apply.go", `		if row.exists && !row.deleted && row.mergedHash == row.hash {`, `		if row.exists && !row.deleted && row.mergedHash == row.hash && !planted("always-written") {`}},
+	},
+}

@@ -19,12 +19,15 @@ const (
 // with the context, after giving back what this replica still holds. It needs one connection beside the pool; while that
 // is down, knowledge is read again before requests are sent.
 func (b *Budget) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		err := b.serve(ctx)
-		if ctx.Err() != nil || err == nil {
+	for listening := true; ctx.Err() == nil; {
+		err := b.serve(ctx, func() { listening = true })
+		if ctx.Err() != nil {
 			break
 		}
-		b.log.WarnContext(ctx, "no news of the API budget for now; it is read again before requests instead", "error", err)
+		if listening { // said once, however long it lasts
+			b.log.WarnContext(ctx, "no news of the API budget for now; it is read before requests instead", "error", err)
+			listening = false
+		}
 		// The connection is gone, perhaps while a refusal was being published: use the pool until there is a new one.
 		b.publish()
 		pause, cancel := context.WithTimeout(ctx, reconnect)
@@ -36,8 +39,8 @@ func (b *Budget) Run(ctx context.Context) error {
 	return b.leave(last)
 }
 
-// serve does its work over a connection of its own until that fails.
-func (b *Budget) serve(ctx context.Context) error {
+// serve does its work over a connection of its own until that fails. It says when it has begun to listen.
+func (b *Budget) serve(ctx context.Context, listening func()) error {
 	config := b.store.pool.Config()
 	if config.BeforeConnect != nil {
 		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
@@ -64,12 +67,13 @@ func (b *Budget) serve(ctx context.Context) error {
 	if err := b.look(ctx, conn); err != nil {
 		return err
 	}
+	listening()
 	for {
 		news, err := b.listen(ctx, conn)
 		if err != nil {
 			return err
 		}
-		told, err := b.tell(ctx, conn)
+		told, err := b.tellSoon(ctx, conn)
 		if err == nil && !told && news == schema {
 			err = b.look(ctx, conn)
 		}
@@ -143,6 +147,13 @@ func (b *Budget) look(ctx context.Context, db querier) error {
 	b.adopt(got)
 	b.notify()
 	return nil
+}
+
+// tellSoon is tell over a connection that may be dead without anybody knowing: then the pool is tried without delay.
+func (b *Budget) tellSoon(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, reconnect)
+	defer cancel()
+	return b.tell(ctx, conn)
 }
 
 // tell passes on what was seen here, if anything, and says whether it did.

@@ -10,6 +10,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/retention"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
@@ -18,6 +19,7 @@ import (
 type runConfig struct {
 	Mirror    mirrorConfig
 	Writeback settings.Writeback
+	Retention settings.Retention
 	Admin     settings.Admin
 }
 
@@ -41,10 +43,16 @@ func schemas(database settings.Database) migrations.Schemas {
 	return migrations.Schemas{Mirror: database.Schema, Queue: database.QueueSchema}
 }
 
+// otherWork is what only `worker run` does beside sweeps and events.
+type otherWork struct {
+	writes writeback.Options
+	keep   retention.Limits
+}
+
 // engine is what runs the jobs, and the client it reads LeadGrid with. The key is asked for at each request: its file may
-// be exchanged at any time. Without write-back it works on sweeps only.
+// be exchanged at any time. Without other work it works on sweeps only.
 func (c *mirrorConfig) engine(
-	pool *pgxpool.Pool, log *slog.Logger, registry *prometheus.Registry, writes *writeback.Options,
+	pool *pgxpool.Pool, log *slog.Logger, registry *prometheus.Registry, others *otherWork,
 ) (*jobs.Engine, *leadgridapi.Client, error) {
 	api, err := leadgridapi.New(c.BaseURL, "", leadgridapi.WithKeyFunc(c.Key.Value), leadgridapi.WithUserAgent("leadgrid-sync"),
 		leadgridapi.WithHTTPClient(watchAPI(c.BaseURL, registry)))
@@ -59,11 +67,11 @@ func (c *mirrorConfig) engine(
 		Registerer:  registry,
 		Lag:         c.Lag,
 		NoSchedule:  c.Interval.Off(),
-		SweepsOnly:  writes == nil,
+		SweepsOnly:  others == nil,
 		Sweep:       sweep.Options{Rotation: c.Rotation, Hot: c.Hot},
 	}
-	if writes != nil {
-		config.Writeback = *writes
+	if others != nil {
+		config.Writeback, config.Retention = others.writes, others.keep
 	}
 	if !config.NoSchedule {
 		config.Sweep.Interval = c.Interval.Duration()

@@ -111,6 +111,7 @@ func (p *program) commands() *cobra.Command {
 		p.verifyCommand(does),
 		p.commandsCommand(does),
 		p.eraseCommand(does),
+		p.replayCommand(does),
 		&cobra.Command{
 			Use:   "mappings",
 			Short: "Print which field goes to which column",

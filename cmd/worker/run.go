@@ -18,6 +18,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/retention"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
@@ -57,7 +58,12 @@ func (p *program) work(ctx context.Context, _ []string) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		admin.PoolStats(pool))
-	engine, _, err := config.Mirror.engine(pool, log, registry, &writeback.Options{Paused: config.Writeback.Paused})
+	engine, _, err := config.Mirror.engine(pool, log, registry, &otherWork{
+		writes: writeback.Options{Paused: config.Writeback.Paused},
+		keep: retention.Limits{
+			Events: config.Retention.Events.Duration(), Commands: config.Retention.Commands.Duration(), Sweeps: config.Retention.Sweeps.Duration(),
+		},
+	})
 	if err != nil {
 		return err
 	}

@@ -154,6 +154,13 @@ func (s Sweep) Problems() (problems []string) {
 	return problems
 }
 
+// Retention says how long what is kept.
+type Retention struct {
+	Events   Every `envconfig:"RETENTION_EVENTS" default:"720h" desc:"how long the bodies of webhooks are kept, or off; their ids, types and hashes stay"`
+	Commands Every `envconfig:"RETENTION_COMMANDS" default:"2160h" desc:"how long the arguments and results of finished write-back commands are kept, or off"`
+	Sweeps   Every `envconfig:"RETENTION_SWEEPS" default:"720h" desc:"how long the bookkeeping of sweeps and of deleted rows is kept, or off"`
+}
+
 // Every is the time between two runs of something that can also be turned off.
 type Every time.Duration
 

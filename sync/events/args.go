@@ -13,6 +13,8 @@ const Queue = "events"
 // payload in them would cost more than the event itself (and would have to be erased with the person it names).
 type FlushArgs struct {
 	Flush int64 `json:"flush"`
+	// After is the observation that reads must have begun after, where that is not the flush itself: a replay's.
+	After int64 `json:"after,omitempty"`
 }
 
 // Kind is stored with every job: it never changes.

@@ -48,17 +48,19 @@ type Report struct {
 	Changed  int // rows written
 }
 
-// Process reads every dossier that the flush's events name and that no read begun since has told about. It may be called
+// Process reads every dossier that the flush's events name and that no read begun since has told about; since the flush, or
+// the replay that asks for it again. It may be called
 // again after an error: what has been read is not read again. Then, inside the transaction that marks the flush as
 // processed, it calls done.
-func (p *Processor) Process(ctx context.Context, flush int64, done func(tx pgx.Tx, receivedAt time.Time) error) (Report, error) {
+func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pgx.Tx, receivedAt time.Time) error) (Report, error) {
+	flush, since := args.Flush, max(args.Flush, args.After)
 	receivedAt, err := p.recordStages(ctx, flush)
 	if err != nil {
 		return Report{}, err
 	}
 	report, err := p.readAll(ctx, flush, func(ctx context.Context, kind, id string) (bool, error) {
 		read, _, err := p.lastRead(ctx, kind, id)
-		return read > flush, err
+		return read > since, err
 	})
 	if err != nil {
 		return report, err

@@ -26,6 +26,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/retention"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
@@ -56,6 +57,7 @@ type Config struct {
 	SweepsOnly  bool // works on sweeps and nothing else, as `worker sync --wait` does
 	EventJobs   int  // how many flushes are processed at once, 0 for 8
 	Writeback   writeback.Options
+	Retention   retention.Limits // zero keeps everything
 }
 
 // Engine is one replica's River client with everything its jobs use.
@@ -109,6 +111,7 @@ func New(config Config) (*Engine, error) {
 	river.AddWorker(workers, &recheckWorker{processor: rechecker, log: config.Log})
 	river.AddWorker(workers, &sweepWorker{sweeper: sweep.New(sweepObserver, config.Sweep), log: config.Log, metrics: metrics})
 	river.AddWorker(workers, &tickWorker{pool: config.Pool, interval: config.Sweep.Interval})
+	river.AddWorker(workers, &retentionWorker{pool: config.Pool, limits: config.Retention, log: config.Log})
 
 	queues := map[string]river.QueueConfig{
 		SweepQueue: {MaxWorkers: 1, FetchCooldown: 5 * time.Millisecond},
@@ -122,6 +125,9 @@ func New(config Config) (*Engine, error) {
 		queues[events.Queue] = river.QueueConfig{MaxWorkers: config.EventJobs, FetchCooldown: time.Millisecond}
 		queues[RecheckQueue] = river.QueueConfig{MaxWorkers: 2}
 		queues[river.QueueDefault] = river.QueueConfig{MaxWorkers: 2}
+		if config.Retention != (retention.Limits{}) {
+			periodic = append(periodic, retentionJob())
+		}
 		if !config.NoSchedule {
 			periodic = append(periodic, river.NewPeriodicJob(river.PeriodicInterval(time.Minute),
 				func() (river.JobArgs, *river.InsertOpts) {

@@ -35,7 +35,7 @@ type eventsWorker struct {
 
 func (w *eventsWorker) Work(ctx context.Context, job *river.Job[events.FlushArgs]) error {
 	var waited time.Duration
-	report, err := w.processor.Process(ctx, job.Args.Flush, func(tx pgx.Tx, receivedAt time.Time) error {
+	report, err := w.processor.Process(ctx, job.Args, func(tx pgx.Tx, receivedAt time.Time) error {
 		waited = time.Since(receivedAt)
 		_, err := river.ClientFromContext[pgx.Tx](ctx).InsertTx(ctx, tx, events.RecheckArgs{Flush: job.Args.Flush},
 			&river.InsertOpts{Queue: RecheckQueue, ScheduledAt: receivedAt.Add(w.lag + time.Second)})

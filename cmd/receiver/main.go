@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
 
@@ -33,7 +34,7 @@ func main() {
 		err = run(ctx, config, os.Stderr, nil)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "receiver:", err)
+		fmt.Fprintln(os.Stderr, "receiver:", redact.Text(err))
 		os.Exit(1)
 	}
 }

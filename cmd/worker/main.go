@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 )
 
@@ -62,7 +63,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (code int) {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(errs, "worker:", err)
+	fmt.Fprintln(errs, "worker:", redact.Text(err))
 	if exit, ok := errors.AsType[*exitError](err); ok {
 		return exit.code
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 )
 
 // Check is one thing that a program needs to be of use.
@@ -44,7 +46,7 @@ func readyz(checks []Check, stopping *atomic.Bool) http.Handler {
 				continue
 			}
 			status = http.StatusServiceUnavailable
-			fmt.Fprintf(lines, "%s: %s\n", check.Name, strings.Join(strings.Fields(answers[i].Error()), " ")) // on one line
+			fmt.Fprintf(lines, "%s: %s\n", check.Name, strings.Join(strings.Fields(redact.Text(answers[i])), " ")) // on one line
 		}
 		w.WriteHeader(status)
 		if len(checks) == 0 {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 )
 
 // Log says how much to log, and how.
@@ -26,14 +28,16 @@ func (l Log) Problems() []string {
 	return []string{fmt.Sprintf("LOG_FORMAT: %q is none of json, text, auto", l.Format)}
 }
 
-// Logger writes to w as the settings say.
+// Logger writes to w as the settings say, and errors without what they quote.
 func (l Log) Logger(w io.Writer) *slog.Logger {
 	terminal := isTerminal(w)
 	if l.Format == "json" || l.Format != "text" && !terminal {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l.Level}))
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l.Level, ReplaceAttr: redact.Attr}))
 	}
 	noColor := !terminal || os.Getenv("NO_COLOR") != ""
-	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l.Level, TimeFormat: time.TimeOnly, NoColor: noColor}))
+	return slog.New(tint.NewTextHandler(w, &tint.Options{
+		Level: l.Level, TimeFormat: time.TimeOnly, NoColor: noColor, ReplaceAttr: redact.Attr,
+	}))
 }
 
 func isTerminal(w io.Writer) bool {

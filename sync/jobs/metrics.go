@@ -12,6 +12,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
@@ -166,6 +167,11 @@ func (m *metrics) watch() rivertype.Middleware {
 		return err
 	})
 }
+
+// quiet is the River middleware that takes out of errors what they quote: River stores their text with the job.
+var quiet = river.WorkerMiddlewareFunc(func(ctx context.Context, _ *rivertype.JobRow, work func(context.Context) error) error {
+	return redact.Error(work(ctx))
+})
 
 // outcomeOf is what River makes of how an attempt ended.
 func outcomeOf(job *rivertype.JobRow, err error, panicked bool) string {

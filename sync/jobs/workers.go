@@ -152,5 +152,5 @@ func reason(err error) slog.Attr {
 	if err == nil {
 		return slog.Attr{}
 	}
-	return slog.String("error", err.Error())
+	return slog.Any("error", err)
 }

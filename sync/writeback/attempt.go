@@ -304,7 +304,7 @@ func backoff(times int) time.Duration {
 // doubt puts a create whose outcome is not known on its way to being looked into.
 func (r *Runner) doubt(ctx context.Context, c *Command, o outcome, err error) {
 	r.log.LogAttrs(ctx, slog.LevelWarn, "command in doubt", slog.String("command", c.ID), slog.String("operation", string(c.Operation)),
-		slog.Int("attempts", c.Attempts), slog.String("error", err.Error()))
+		slog.Int("attempts", c.Attempts), slog.Any("error", err))
 	certain := r.certain(o)
 	if c.Operation == CreateContact && c.text("email") != "" {
 		certain = 0 // LeadGrid refuses a second one

@@ -41,7 +41,7 @@ func (r *Runner) confirm(ctx context.Context, c *Command) {
 		if o != notYet || wait == 0 {
 			wait = 10 * time.Second
 		}
-		r.log.LogAttrs(ctx, slog.LevelInfo, "command not confirmed", slog.String("command", c.ID), slog.String("error", err.Error()))
+		r.log.LogAttrs(ctx, slog.LevelInfo, "command not confirmed", slog.String("command", c.ID), slog.Any("error", err))
 		r.keep(ctx, c, func(ctx context.Context) error { return r.store.confirmed(ctx, c, c.Confirms, wait, "") })
 		return
 	}

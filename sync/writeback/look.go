@@ -132,7 +132,7 @@ func (r *Runner) notLooked(ctx context.Context, c *Command, err error) {
 	if o != notYet || wait == 0 {
 		wait = backoff(c.Looks)
 	}
-	r.log.LogAttrs(ctx, slog.LevelInfo, "command not looked into", slog.String("command", c.ID), slog.String("error", err.Error()))
+	r.log.LogAttrs(ctx, slog.LevelInfo, "command not looked into", slog.String("command", c.ID), slog.Any("error", err))
 	r.keep(ctx, c, func(ctx context.Context) error { return r.store.lookAgain(ctx, c, wait, nil) })
 }
 

@@ -117,7 +117,7 @@ func (r *Runner) Run(ctx context.Context) {
 	for {
 		wait, err := r.dispatch(ctx, work)
 		if err != nil && ctx.Err() == nil {
-			r.log.LogAttrs(ctx, slog.LevelWarn, "commands could not be claimed", slog.String("error", err.Error()))
+			r.log.LogAttrs(ctx, slog.LevelWarn, "commands could not be claimed", slog.Any("error", err))
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -226,7 +226,7 @@ func (r *Runner) start(ctx context.Context, f func(context.Context), ended func(
 func (r *Runner) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := r.listenOnce(ctx); ctx.Err() == nil {
-			r.log.LogAttrs(ctx, slog.LevelWarn, "not told of new commands", slog.String("error", err.Error()))
+			r.log.LogAttrs(ctx, slog.LevelWarn, "not told of new commands", slog.Any("error", err))
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
@@ -265,7 +265,7 @@ func (r *Runner) keep(ctx context.Context, c *Command, step func(context.Context
 			r.log.LogAttrs(ctx, slog.LevelWarn, "command decided otherwise", slog.String("command", c.ID))
 			return
 		}
-		r.log.LogAttrs(ctx, slog.LevelWarn, "command not stored", slog.String("command", c.ID), slog.String("error", err.Error()))
+		r.log.LogAttrs(ctx, slog.LevelWarn, "command not stored", slog.String("command", c.ID), slog.Any("error", err))
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -289,7 +289,7 @@ func (r *Runner) ended(ctx context.Context, c *Command, state State, err error) 
 		slog.String("dossier", c.dossier()), slog.String("contact", c.contact()), slog.Int("attempts", c.Attempts),
 	}
 	if err != nil {
-		attrs = append(attrs, slog.String("error", err.Error())) // leadgridapi leaves LeadGrid's words out of it
+		attrs = append(attrs, slog.Any("error", err)) // leadgridapi leaves LeadGrid's words out of it
 	}
 	r.log.LogAttrs(ctx, level, "command", attrs...)
 }

@@ -68,7 +68,8 @@ func (p *program) work(ctx context.Context, _ []string) error {
 		return err
 	}
 	reader := newStateReader(pool, engine.Budget, config.Mirror.QueueSchema)
-	registry.MustRegister(newStateMetrics(reader, promises(config.Mirror.Sweep), log))
+	promised := promises(config.Mirror.Sweep)
+	registry.MustRegister(newStateMetrics(reader, promised, log))
 	w := &worker{pool: pool, schemas: schemas(config.Mirror.Database), engine: engine, log: log}
 	ops, err := admin.Listen(admin.Config{
 		Addr: config.Admin.Addr, Registry: registry, Checks: w.readiness(), PPROF: config.Admin.PPROF, Logger: log,
@@ -76,7 +77,9 @@ func (p *program) work(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	ui, err := w.pages(ops, config.Admin)
+	ui, err := w.pages(ops, config.Admin, &statusPage{
+		read: reader.picture, promised: promised, paused: config.Mirror.Paused, build: admin.ReadBuild().String(),
+	})
 	if err != nil {
 		return err
 	}

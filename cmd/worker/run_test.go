@@ -28,7 +28,7 @@ func TestRunWaitsForTheSchema(t *testing.T) {
 			t.Errorf("/readyz = %d %q, want 503 and %q", status, text, line)
 		}
 	}
-	if status, _ := running.get(t, "/"); status != http.StatusServiceUnavailable {
+	if status, _ := running.get(t, "/", login("river")); status != http.StatusServiceUnavailable {
 		t.Errorf("the status page answers %d", status)
 	}
 	if status, _ := running.get(t, "/river/", login("river")); status != http.StatusServiceUnavailable {
@@ -84,7 +84,9 @@ func TestAdminPages(t *testing.T) {
 		status  int
 		has     string
 	}{
-		{"status", open, "/", nil, http.StatusOK, "never swept"},
+		{"no status page without a password", open, "/", nil, http.StatusOK, "Set ADMIN_PASSWORD"},
+		{"status page", guarded, "/", login("river"), http.StatusOK, "never read whole"},
+		{"not for everybody", guarded, "/", nil, http.StatusUnauthorized, ""},
 		{"metrics", open, "/metrics", nil, http.StatusOK, "leadgrid_build_info"},
 		{"no River UI without a password", open, "/river/", nil, http.StatusNotFound, ""},
 		{"nor its API", open, "/river/api/jobs?state=available", login(""), http.StatusNotFound, ""},

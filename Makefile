@@ -60,6 +60,11 @@ fuzz: withpg ## run each fuzz test for FUZZTIME
 		done; \
 	done
 
+.PHONY: browser
+browser: withpg ## look at the status page in chromium (needs node and chromium); screenshots go to .tmp/browser
+	@mkdir -p .tmp/browser && cd .tmp/browser && { [ -d node_modules/playwright-core ] || npm install --silent --no-save --prefix . playwright-core@1.64.1; }
+	BROWSER=$(CURDIR)/.tmp/browser $(WITHPG) $(GO) test -count=1 -tags browser -run InABrowser $(TESTFLAGS) ./cmd/worker
+
 .PHONY: withpg
 withpg:
 	@$(GO) build -o .tmp/withpg ./internal/postgres/withpg

@@ -78,7 +78,7 @@ func (p *program) work(ctx context.Context, _ []string) error {
 		return err
 	}
 	ui, err := w.pages(ops, config.Admin, &statusPage{
-		read: reader.picture, promised: promised, paused: config.Mirror.Paused, build: admin.ReadBuild().String(),
+		read: reader.picture, promised: promised, paused: config.Writeback.Paused, build: admin.ReadBuild().String(),
 	})
 	if err != nil {
 		return err

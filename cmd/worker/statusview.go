@@ -97,7 +97,7 @@ func newView(p *picture, promised map[string]time.Duration, paused bool) view {
 	paint := painter{picture: p, now: p.state.At, view: view{River: true, Level: good, At: p.state.At.UTC().Format(timeLayout)}}
 	for _, pause := range p.status.Pauses {
 		problem := capital(pause.Message)
-		if pause.Scope != access.Everything {
+		if pause.Scope != access.Everything && !strings.Contains(problem, pause.Scope) {
 			problem += " (" + pause.Scope + ")"
 		}
 		paint.problem(bad, "%s. It is tried again %s.", problem, paint.when(pause.ProbeAt))
@@ -191,7 +191,7 @@ func (p *painter) budget() budgetView {
 	shown := budgetView{Level: good, Text: "LeadGrid has announced no limit yet."}
 	if b.Limit > 0 {
 		shown.Limit, shown.Remaining, shown.Max, shown.Value = number(b.Limit), number(b.Remaining), b.Limit, min(b.Remaining, b.Limit)
-		shown.Text = "as LeadGrid said " + p.when(b.ReadAt) + fmt.Sprintf("; all workers may send %.3g a second", b.Pace)
+		shown.Text = "as LeadGrid said " + p.when(b.ReadAt) + "; all workers may send " + rate(b.Pace)
 	}
 	if !b.BlockedUntil.IsZero() {
 		shown.Level = warn
@@ -203,7 +203,7 @@ func (p *painter) budget() budgetView {
 		name  string
 	}{{budget.Events, "events"}, {budget.WriteBack, "write-back"}, {budget.Sweeps, "sweeps"}} {
 		shown.Shares = append(shown.Shares, named{share.name,
-			fmt.Sprintf("%s sent, %.0f%% guaranteed", number(b.Used[share.share]), 100*b.Guaranteed[share.share])})
+			fmt.Sprintf("%s allowed, %.0f%% guaranteed", number(b.Used[share.share]), 100*b.Guaranteed[share.share])})
 	}
 	return shown
 }
@@ -366,6 +366,17 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%d h", int(d.Hours()))
 	}
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// rate says how many requests may be sent in how long.
+func rate(perSecond float64) string {
+	switch {
+	case perSecond >= 10:
+		return number(int(perSecond)) + " a second"
+	case perSecond >= 1:
+		return fmt.Sprintf("%.1f a second", perSecond)
+	}
+	return fmt.Sprintf("%.1f a minute", 60*perSecond)
 }
 
 func plural(n int64, noun string) string {

@@ -32,10 +32,10 @@ func (d *demo) change(ctx context.Context) error {
 	for {
 		var stage *string
 		err := d.pool.QueryRow(ctx, `SELECT current_stage_id FROM dossiers WHERE id = $1`, m.dossier).Scan(&stage)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("look for the change: %w", err)
 		}
-		if stage != nil && *stage == m.to {
+		if err == nil && stage != nil && *stage == m.to {
 			break
 		}
 		if time.Since(began) > 30*time.Second {
@@ -43,7 +43,7 @@ func (d *demo) change(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the change of dossier %s is not in Postgres yet: %w", m.dossier, ctx.Err())
+			return fmt.Errorf("the change of dossier %s is not in Postgres after %v, when the demo ends", m.dossier, since(began))
 		case <-time.After(2 * time.Millisecond):
 		}
 	}

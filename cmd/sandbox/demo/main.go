@@ -29,8 +29,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	d, err := prepare(os.Stdout)
 	if err == nil {
-		context.AfterFunc(ctx, func() { fmt.Fprintln(d.out, "\nstopping …") })
+		hush := context.AfterFunc(ctx, func() { fmt.Fprintln(d.out, "\nstopping …") })
 		err = d.run(ctx)
+		hush()
 		err = errors.Join(err, d.cleanUp())
 	}
 	interrupted := ctx.Err() != nil

@@ -67,7 +67,7 @@ func drawFaults(rng *rand.Rand) leadgridtest.Faults {
 	}
 	return leadgridtest.Faults{
 		ErrorBefore: p(0.03), BadGateway: p(0.02), ResetBefore: p(0.02), ResetAfter: p(0.02), Truncated: p(0.03),
-		HangBefore: p(0.01), Slow: p(0.05), HangFor: 50 * time.Millisecond, SlowFor: 30 * time.Millisecond,
+		HangBefore: p(0.01), Slow: p(0.3), HangFor: 50 * time.Millisecond, SlowFor: 30 * time.Millisecond,
 		WebhookDropped: p(0.5), WebhookDoubled: p(0.5), WebhookReordered: p(0.5), WebhookDelayed: p(0.5),
 		WebhookDelay: 200 * time.Millisecond,
 	}

@@ -153,7 +153,7 @@ func (r *run) play(ctx context.Context) error {
 	}
 	r.server.Seed(leadgridtest.Size{
 		Dossiers: 5 + r.rng.IntN(size), Contacts: 5 + r.rng.IntN(size), Links: r.rng.IntN(size), Notes: r.rng.IntN(size),
-		Odd: r.rng.Float64() * 0.1,
+		Odd: r.rng.Float64() * 0.5,
 	})
 	backfill, err := r.request(ctx, sweep.Full)
 	if err != nil {

@@ -13,10 +13,6 @@ type edit struct{ file, from, to string }
 
 var defects = []defect{
 	{
-		"no-guard", "a read that began earlier overwrites what a later one told",
-		[]edit{{"sync/mirror/apply.go", `case row.stale:`, `case row.stale && !planted("no-guard"):`}},
-	},
-	{
 		"naive-paging", "lists are paged over once, without overlap and without counting",
 		[]edit{
 			{"sync/sweep/walk.go", `	return windowAt(k.Next - overlap - k.Back)
@@ -33,11 +29,11 @@ var defects = []defect{
 	},
 	{
 		"unique-job", "one unique job: what comes in while it waits or runs is taken for done",
-		[]edit{{"sync/events/process.go", `		return read > flush, err
+		[]edit{{"sync/events/process.go", `		return read > since, err
 `, `		if planted("unique-job") {
 			return read > 0, err
 		}
-		return read > flush, err
+		return read > since, err
 `}},
 	},
 	{
@@ -163,5 +159,9 @@ var defects = []defect{
 	{
 		"always-written", "a row is written even if nothing about it changed",
 		[]edit{{"sync/mirror/apply.go", `		if row.exists && !row.deleted && row.mergedHash == row.hash {`, `		if row.exists && !row.deleted && row.mergedHash == row.hash && !planted("always-written") {`}},
+	},
+	{
+		"no-guard", "a read that began earlier overwrites what a later one told",
+		[]edit{{"sync/mirror/apply.go", `case row.stale:`, `case row.stale && !planted("no-guard"):`}},
 	},
 }

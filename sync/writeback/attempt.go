@@ -151,7 +151,7 @@ func (r *Runner) prove(ctx context.Context) error {
 
 // carriedOut ends a command that LeadGrid has answered, together with mirroring the answer.
 func (r *Runner) carriedOut(ctx context.Context, c *Command, object json.RawMessage, at mirror.Observation) {
-	m := made{id: subject(c), object: object, confirms: 1, confirm: r.observer.Mirror().Lag() + time.Second}
+	m := made{id: subject(c), object: object, confirms: 1, confirm: r.caughtUp()}
 	if c.Operation == CreateDossier && c.LeadGridID != nil {
 		m.id = *c.LeadGridID // whose CV has followed
 	} else if creating(c) {
@@ -266,7 +266,7 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 	switch {
 	case o == notYet:
 		if wait == 0 {
-			wait = 5 * time.Second
+			wait = 5 * r.options.Pause
 		}
 		r.keep(ctx, c, func(ctx context.Context) error { return r.store.postpone(ctx, c, wait, inWords(err), false) })
 	case gone && c.Attempts > 1 && (c.Operation == DeleteContact || c.Operation == UnlinkContact):
@@ -283,7 +283,7 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 		r.ask(ctx, c, fmt.Sprintf("sent %d times, the last time: %s", c.Attempts, inWords(err)), nil, err)
 	default:
 		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.postpone(ctx, c, backoff(c.Attempts), inWords(err), true)
+			return r.store.postpone(ctx, c, r.backoff(c.Attempts), inWords(err), true)
 		})
 	}
 }
@@ -294,12 +294,15 @@ func (c *Command) tired(now time.Time) bool {
 }
 
 // backoff doubles the pause with every time that something was tried.
-func backoff(times int) time.Duration {
+func (r *Runner) backoff(times int) time.Duration {
 	if times <= 0 {
 		return 0
 	}
-	return min(time.Second<<min(times-1, 10), longestWait)
+	return min(r.options.Pause<<min(times-1, 10), longestWait)
 }
+
+// caughtUp is how long after LeadGrid has answered no replica of it can be behind any more.
+func (r *Runner) caughtUp() time.Duration { return r.observer.Mirror().Lag() + r.options.Pause }
 
 // doubt puts a create whose outcome is not known on its way to being looked into.
 func (r *Runner) doubt(ctx context.Context, c *Command, o outcome, err error) {
@@ -309,7 +312,9 @@ func (r *Runner) doubt(ctx context.Context, c *Command, o outcome, err error) {
 	if c.Operation == CreateContact && c.text("email") != "" {
 		certain = 0 // LeadGrid refuses a second one
 	}
-	r.keep(ctx, c, func(ctx context.Context) error { return r.store.doubt(ctx, c, inWords(err), certain, o == surely) })
+	r.keep(ctx, c, func(ctx context.Context) error {
+		return r.store.doubt(ctx, c, inWords(err), r.options.Pause/2, certain, o == surely)
+	})
 }
 
 // certain is how long after an attempt a look that finds nothing shows that nothing was done.
@@ -317,7 +322,7 @@ func (r *Runner) certain(o outcome) time.Duration {
 	if o == perhaps {
 		return r.observer.Mirror().Lag() + r.options.Late
 	}
-	return r.observer.Mirror().Lag() + time.Second
+	return r.caughtUp()
 }
 
 func (r *Runner) refuse(ctx context.Context, c *Command, reason string, found *evidence, err error) {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
@@ -39,7 +38,7 @@ func (r *Runner) confirm(ctx context.Context, c *Command) {
 		}
 		o, wait := judge(err)
 		if o != notYet || wait == 0 {
-			wait = 10 * time.Second
+			wait = 10 * r.options.Pause
 		}
 		r.log.LogAttrs(ctx, slog.LevelInfo, "command not confirmed", slog.String("command", c.ID), slog.Any("error", err))
 		r.keep(ctx, c, func(ctx context.Context) error { return r.store.confirmed(ctx, c, c.Confirms, wait, "") })
@@ -53,7 +52,7 @@ func (r *Runner) confirm(ctx context.Context, c *Command) {
 		}
 	}
 	r.keep(ctx, c, func(ctx context.Context) error {
-		return r.store.confirmed(ctx, c, left, r.observer.Mirror().Lag()+time.Second, amiss)
+		return r.store.confirmed(ctx, c, left, r.caughtUp(), amiss)
 	})
 }
 
@@ -76,11 +75,33 @@ func (r *Runner) readBack(ctx context.Context, c *Command) (mappings.Object, err
 	case AddNote:
 		return read(r.observer.Notes, c.dossier())
 	case CreateDossier:
-		if _, err := read(r.observer.Links, c.dossier()); err != nil {
+		if err := r.readLinked(ctx, c.dossier()); err != nil {
 			return nil, err
 		}
 	}
 	return read(r.observer.Dossier, c.dossier())
+}
+
+// readLinked reads a new dossier's links, and the contact that LeadGrid may have made for it.
+func (r *Runner) readLinked(ctx context.Context, dossier string) error {
+	links, err := r.observer.Links(ctx, dossier)
+	if err != nil {
+		return err
+	}
+	var contacts []json.RawMessage
+	for _, link := range links.Objects {
+		contacts = append(contacts, json.RawMessage(`{"id":`+string(quoted(textOf(objectOf(link), "contact_id")))+`}`))
+	}
+	unknown, err := r.observer.Mirror().Unknown(ctx, mappings.Contacts, contacts)
+	if err != nil {
+		return err
+	}
+	for _, id := range unknown {
+		if _, err := r.observer.Contact(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bury asks for a contact that a command has deleted, the second time when no replica can show it any more, and then marks

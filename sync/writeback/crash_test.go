@@ -58,7 +58,7 @@ func work(database, url, key string) error {
 	}
 	gate := access.New(pool, 100*time.Millisecond)
 	observer := observe.New(api, mirror.New(pool, mirror.Options{Lag: crashLag}), gate)
-	options := writeback.Options{Timeout: 2 * time.Second, Late: 200 * time.Millisecond, Poll: 200 * time.Millisecond}
+	options := writeback.Options{Timeout: 2 * time.Second, Late: 200 * time.Millisecond, Poll: 200 * time.Millisecond, Pause: 100 * time.Millisecond}
 	if os.Getenv("WRITEBACK_LOG") != "" {
 		options.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}

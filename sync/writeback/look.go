@@ -130,7 +130,7 @@ func (r *Runner) notLooked(ctx context.Context, c *Command, err error) {
 	}
 	o, wait := judge(err)
 	if o != notYet || wait == 0 {
-		wait = backoff(c.Looks)
+		wait = r.backoff(c.Looks)
 	}
 	r.log.LogAttrs(ctx, slog.LevelInfo, "command not looked into", slog.String("command", c.ID), slog.Any("error", err))
 	r.keep(ctx, c, func(ctx context.Context) error { return r.store.lookAgain(ctx, c, wait, nil) })
@@ -144,7 +144,7 @@ func (r *Runner) settle(ctx context.Context, c *Command, found *evidence) {
 	}
 	switch {
 	case !c.certain(found.LookedAt):
-		wait := backoff(c.Looks)
+		wait := r.backoff(c.Looks)
 		if left := c.CertainAt.Sub(found.LookedAt); left < wait {
 			wait = left
 		}
@@ -153,7 +153,7 @@ func (r *Runner) settle(ctx context.Context, c *Command, found *evidence) {
 		r.ask(ctx, c, fmt.Sprintf("LeadGrid shows %d that may be what this command made", len(found.Candidates)), found, nil)
 	case c.Happened && found.LookedAt.Sub(*c.CertainAt) < givenUp:
 		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.lookAgain(ctx, c, backoff(c.Looks), found)
+			return r.store.lookAgain(ctx, c, r.backoff(c.Looks), found)
 		})
 	case c.Happened:
 		r.ask(ctx, c, "LeadGrid said that it was done, but does not show what it made", found, nil)
@@ -162,7 +162,7 @@ func (r *Runner) settle(ctx context.Context, c *Command, found *evidence) {
 	default:
 		r.log.LogAttrs(ctx, slog.LevelInfo, "command not carried out, sent again", slog.String("command", c.ID), slog.Int("attempts", c.Attempts))
 		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.postpone(ctx, c, backoff(c.Attempts-1), "LeadGrid shows that it was not carried out", true)
+			return r.store.postpone(ctx, c, r.backoff(c.Attempts-1), "LeadGrid shows that it was not carried out", true)
 		})
 	}
 }
@@ -172,7 +172,7 @@ func (c *Command) certain(at time.Time) bool { return c.CertainAt == nil || !at.
 
 // found ends a command of which LeadGrid shows what it made.
 func (r *Runner) found(ctx context.Context, c *Command, one *candidate, found *evidence) {
-	m := made{id: one.ID, object: one.object, evidence: found, confirms: 1, confirm: r.observer.Mirror().Lag() + time.Second}
+	m := made{id: one.ID, object: one.object, evidence: found, confirms: 1, confirm: r.caughtUp()}
 	if c.Operation == CreateDossier && c.HasCV && empty(objectOf(one.object)["cv_url"]) {
 		r.keep(ctx, c, func(ctx context.Context) error {
 			return pgx.BeginFunc(ctx, r.store.pool, func(tx pgx.Tx) error { return r.store.uploadNext(ctx, tx, c, m) })
@@ -266,7 +266,7 @@ func (r *Runner) duplicate(ctx context.Context, c *Command, err error) {
 	if c.Attempts > 1 {
 		r.keep(ctx, c, func(ctx context.Context) error {
 			return r.store.doubt(ctx, c, "a contact with this e-mail exists: it may be what an earlier attempt made",
-				r.observer.Mirror().Lag()+time.Second, true)
+				r.options.Pause/2, r.caughtUp(), true)
 		})
 		return
 	}

@@ -72,7 +72,7 @@ func (w *rig) mirrorFlows() {
 }
 
 func options() writeback.Options {
-	options := writeback.Options{Timeout: time.Second, Late: 100 * time.Millisecond, Poll: 50 * time.Millisecond}
+	options := writeback.Options{Timeout: time.Second, Late: 100 * time.Millisecond, Poll: 50 * time.Millisecond, Pause: 50 * time.Millisecond}
 	if testing.Verbose() {
 		options.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}

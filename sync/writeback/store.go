@@ -127,12 +127,12 @@ func (s *store) postpone(ctx context.Context, c *Command, wait time.Duration, re
 }
 
 // doubt notes that nobody knows whether LeadGrid carried a command out, and from when on a look can tell that it did not.
-func (s *store) doubt(ctx context.Context, c *Command, reason string, certain time.Duration, happened bool) error {
+func (s *store) doubt(ctx context.Context, c *Command, reason string, first, certain time.Duration, happened bool) error {
 	return s.update(ctx, "doubt", `
 		UPDATE commands SET state = 'unknown', error = $3, due_at = now() + $4::interval, certain_at = now() + $5::interval,
 		       happened = happened OR $6, looks = 0
 		WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown')`,
-		c.ID, c.Attempts, reason, min(firstLook, certain), certain, happened)
+		c.ID, c.Attempts, reason, min(first, certain), certain, happened)
 }
 
 // lookAgain notes what a look found that settles nothing yet.

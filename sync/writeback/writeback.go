@@ -38,6 +38,8 @@ type Options struct {
 	Late time.Duration
 	// Poll is how often the table is looked at when no notification comes; 0 is 5 s.
 	Poll time.Duration
+	// Pause is the first wait between attempts, which doubles; 0 is a second.
+	Pause time.Duration
 	// Registerer receives the metrics, when given.
 	Registerer prometheus.Registerer
 	// Log receives one line per step of a command, of ids only; nil for none.
@@ -46,8 +48,6 @@ type Options struct {
 
 const (
 	channel = "leadgrid_commands"
-	// firstLook is how soon after a doubt LeadGrid is looked at.
-	firstLook = 500 * time.Millisecond
 	// longestWait caps the pauses between attempts and between looks.
 	longestWait = 2 * time.Minute
 	// mostPerRound is how many commands are looked into, or confirmed, at once.
@@ -93,6 +93,9 @@ func New(pool *pgxpool.Pool, api *leadgridapi.Client, observer *observe.Observer
 	}
 	if options.Poll == 0 {
 		options.Poll = 5 * time.Second
+	}
+	if options.Pause == 0 {
+		options.Pause = time.Second
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)

@@ -1,11 +1,15 @@
 package writeback_test
 
 import (
+	"encoding/json"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 )
 
 // faulty breaks the nth request of an operation, and before that runs what happens at the same time.
@@ -243,5 +247,66 @@ func TestPromise10_CreateAndUploadAreToldApart(t *testing.T) {
 		if _, ok := w.CV(*row.LeadGridID); !ok {
 			t.Errorf("leaves %v: the dossier has no CV", leaves)
 		}
+	}
+}
+
+// A replica that does not show yet what was made does not make it look undone.
+func TestPromise10_LaggingReplica(t *testing.T) {
+	for _, create := range creating {
+		t.Run(create.call[:strings.Index(create.call, "(")], func(t *testing.T) {
+			t.Parallel()
+			f := &faulty{operation: create.operation, fault: leadgridtest.ErrorAfter, times: 1}
+			w := newRig(t, leadgridtest.Options{OnRequest: f.onRequest, Settings: leadgridtest.Settings{
+				Habits: leadgridtest.Habits{ReplicaLag: time.Nanosecond},
+			}})
+			w.oneDossier(create.operation)
+			w.Change(func(s *leadgridtest.Settings) { s.Habits.ReplicaLag = time.Second })
+			w.observer = observe.New(w.api, mirror.New(w.pool, mirror.Options{Lag: time.Second}), w.gate)
+			before := len(w.Creates())
+			w.start(options())
+			row := w.done(w.write(create.call))
+			if n := len(w.Creates()) - before; n != 1 {
+				t.Errorf("it ran %d times", n)
+			}
+			if *row.LeadGridID != w.Creates()[before].ID {
+				t.Errorf("done as %s", *row.LeadGridID)
+			}
+		})
+	}
+}
+
+// A read that began before the command was sent and that LeadGrid answered after having carried it out shows what the
+// command made, not what was there before.
+func TestPromise10_SeenByAReadThatBeganBefore(t *testing.T) {
+	f := &faulty{operation: "dossiers.create", fault: leadgridtest.ResetAfter, times: 1}
+	var w *rig
+	var early mirror.Observation
+	applied := make(chan error, 1)
+	w = newRig(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) leadgridtest.Fault {
+		if r.Operation == "dossiers.list" && f.seen.Load() == 1 && len(applied) == 0 {
+			applied <- func() error {
+				dossier, err := w.api.Dossier(t.Context(), w.Creates()[0].ID)
+				if err != nil {
+					return err
+				}
+				_, err = w.observer.Apply(t.Context(), mirror.Read{
+					Observation: early, Kind: "dossiers", Endpoint: mirror.GetDossier, Objects: []json.RawMessage{dossier.Raw}, Whole: true,
+				}, true)
+				return err
+			}()
+		}
+		return f.onRequest(r)
+	}})
+	var err error
+	if early, err = w.observer.Mirror().Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.start(options())
+	w.done(w.write(`create_dossier('candidate', 'Ann')`))
+	if err := <-applied; err != nil {
+		t.Fatal(err)
+	}
+	if n := ran(w, "dossiers.create"); n != 1 {
+		t.Errorf("it ran %d times", n)
 	}
 }

@@ -32,8 +32,7 @@ type rig struct {
 	stages   []string
 }
 
-// newRig makes a LeadGrid with a flow of each type. Its replicas are never more than 50 ms behind, and a request that
-// nobody waits for any more ends within 100 ms.
+// newRig makes a LeadGrid with a flow of each type, whose answers may lag 50 ms more than the options say.
 func newRig(t *testing.T, options leadgridtest.Options) *rig {
 	t.Helper()
 	if options.Faults.HangFor == 0 {
@@ -46,7 +45,7 @@ func newRig(t *testing.T, options leadgridtest.Options) *rig {
 		t.Fatal(err)
 	}
 	w.api, w.gate = api, access.New(w.pool, 100*time.Millisecond)
-	w.observer = observe.New(api, mirror.New(w.pool, mirror.Options{Lag: 50 * time.Millisecond}), w.gate)
+	w.observer = observe.New(api, mirror.New(w.pool, mirror.Options{Lag: options.Habits.ReplicaLag + 50*time.Millisecond}), w.gate)
 	w.flow, w.stages = w.CreateFlow("Hiring", "candidate", true,
 		leadgridtest.Stage{Name: "Applied"}, leadgridtest.Stage{Name: "Interview"}, leadgridtest.Stage{Name: "Hired"})
 	w.CreateFlow("Deals", "sales", true, leadgridtest.Stage{Name: "Lead"}, leadgridtest.Stage{Name: "Won"})

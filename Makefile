@@ -65,6 +65,12 @@ browser: withpg ## look at the status page in chromium (needs node and chromium)
 	@mkdir -p .tmp/browser && cd .tmp/browser && { [ -d node_modules/playwright-core ] || npm install --silent --no-save --prefix . playwright-core@1.64.1; }
 	BROWSER=$(CURDIR)/.tmp/browser $(WITHPG) $(GO) test -count=1 -tags browser -run InABrowser $(TESTFLAGS) ./cmd/worker
 
+# In a module of its own, as Kubernetes', Helm's and Prometheus' code is large: the first run builds helm, promtool and helm-docs, which
+# takes minutes; HELM=path and the like use those that are there. UPDATE=1 renders anew what is made from the chart.
+.PHONY: chart
+chart: ## check the Helm chart, the alerts, the dashboards and compose.yaml
+	cd charts && $(GO) vet ./... && $(GO) test -timeout 30m ./...
+
 .PHONY: withpg
 withpg:
 	@$(GO) build -o .tmp/withpg ./internal/postgres/withpg

@@ -3,6 +3,7 @@ package charts_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,13 +12,15 @@ import (
 	"sync"
 	"testing"
 
+	gocmp "github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
 
 const chart = "leadgrid-sync"
 
-// tool is the path of a program of go.mod's tool directives, built if need be.
+// tool is the path of a program of go.mod's tool directives, built if need be. HELM, PROMTOOL and HELM_DOCS may
+// name ones that are there already.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := tools(name)
@@ -35,7 +38,7 @@ var (
 func tools(name string) (string, error) {
 	toolsMu.Lock()
 	defer toolsMu.Unlock()
-	if path := built[name]; path != "" {
+	if path := cmp.Or(built[name], os.Getenv(strings.ToUpper(strings.ReplaceAll(name, "-", "_")))); path != "" {
 		return path, nil
 	}
 	var stderr bytes.Buffer
@@ -164,6 +167,29 @@ func ciValues(t *testing.T) []string {
 		t.Fatalf("values for CI: %v, %v", files, err)
 	}
 	return files
+}
+
+// TestReadme: helm-docs writes README.md from README.md.gotmpl and the comments in values.yaml. UPDATE=1 writes it.
+func TestReadme(t *testing.T) {
+	cmd := exec.Command(tool(t, "helm-docs"), "--dry-run", "--chart-search-root", ".")
+	want, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(chart, "README.md")
+	want = append(bytes.TrimSpace(want), '\n')
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(path, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := gocmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s is not what its sources say; run UPDATE=1 make chart (-sources +file)\n%s", path, diff)
+	}
 }
 
 func TestLint(t *testing.T) {

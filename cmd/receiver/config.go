@@ -20,9 +20,12 @@ type config struct {
 	settings.Log
 }
 
+// adminAddr is where health, readiness and metrics are unless ADMIN_ADDR says otherwise.
+const adminAddr = ":9090"
+
 // loadConfig reads the environment. Its error names everything that is wrong.
 func loadConfig() (config, error) {
-	c := config{Admin: settings.Admin{Addr: ":9090"}}
+	c := config{Admin: settings.Admin{Addr: adminAddr}}
 	return c, settings.Load(&c)
 }
 

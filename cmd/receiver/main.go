@@ -27,12 +27,15 @@ import (
 const drainTimeout = 15 * time.Second
 
 func main() {
-	config, err := loadConfig()
-	if err == nil {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		err = run(ctx, config, os.Stderr, nil)
-	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command(ctx, os.Args[1:], os.Stdout, func(ctx context.Context) error {
+		config, err := loadConfig()
+		if err != nil {
+			return err
+		}
+		return run(ctx, config, os.Stderr, nil)
+	})
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "receiver:", redact.Text(err))
 		os.Exit(1)

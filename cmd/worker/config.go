@@ -37,7 +37,10 @@ type databaseConfig struct {
 	settings.Log
 }
 
-func newRunConfig() runConfig { return runConfig{Admin: settings.Admin{Addr: ":9091"}} }
+// adminAddr is where health, metrics and the admin pages are unless ADMIN_ADDR says otherwise.
+const adminAddr = ":9091"
+
+func newRunConfig() runConfig { return runConfig{Admin: settings.Admin{Addr: adminAddr}} }
 
 func schemas(database settings.Database) migrations.Schemas {
 	return migrations.Schemas{Mirror: database.Schema, Queue: database.QueueSchema}

@@ -114,6 +114,12 @@ func (p *program) commands() *cobra.Command {
 		p.eraseCommand(does),
 		p.replayCommand(does),
 		&cobra.Command{
+			Use:   "healthcheck [URL]",
+			Short: "Ask a worker, by default the one on this machine, whether it is ready",
+			Args:  cobra.MaximumNArgs(1),
+			RunE:  does(healthcheck),
+		},
+		&cobra.Command{
 			Use:   "mappings",
 			Short: "Print which field goes to which column",
 			Args:  cobra.NoArgs,

@@ -8,9 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// version is set by the linker where the module's own is not known, as in an image built without the repository:
-// -ldflags "-X github.com/leadgrid-sync/leadgrid-sync/internal/admin.version=v1.2.3".
-var version string
+// version and commit are set by the linker where the Go tool does not know them, as in an image built without the
+// repository: -ldflags "-X github.com/leadgrid-sync/leadgrid-sync/internal/admin.version=v1.2.3".
+var version, commit string
 
 // Build says what this program was built from.
 type Build struct {
@@ -25,22 +25,26 @@ func ReadBuild() Build {
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
-	return build(version, info)
+	return build(version, commit, info)
 }
 
-func build(linked string, info *debug.BuildInfo) Build {
-	b := Build{Version: linked, Commit: "unknown", Go: runtime.Version()}
+func build(version, commit string, info *debug.BuildInfo) Build {
+	b := Build{Version: version, Commit: "unknown", Go: runtime.Version()}
 	if b.Version == "" {
 		b.Version = info.Main.Version
 	}
 	if b.Version == "" || b.Version == "(devel)" {
 		b.Version = "devel"
 	}
+	if commit != "" {
+		b.Commit = shortened(commit)
+		return b
+	}
 	dirty := false
 	for _, setting := range info.Settings {
 		switch setting.Key {
 		case "vcs.revision":
-			b.Commit = setting.Value[:min(len(setting.Value), 12)]
+			b.Commit = shortened(setting.Value)
 		case "vcs.modified":
 			dirty = setting.Value == "true"
 		}
@@ -50,6 +54,8 @@ func build(linked string, info *debug.BuildInfo) Build {
 	}
 	return b
 }
+
+func shortened(commit string) string { return commit[:min(len(commit), 12)] }
 
 // String is what --version prints after the program's name.
 func (b Build) String() string {

@@ -74,7 +74,8 @@ func TestValues(t *testing.T) {
 		{"receiver: {strategy: {type: Recreate, rollingUpdate: null}}", "Deployment", "-receiver", "spec.strategy", map[string]any{"type": "Recreate"}},
 
 		{"migration: {enabled: false}", "Job", "", "metadata.name", nil},
-		{"migration: {readRoles: [a, b]}", "Job", "", pod + "containers.0.args", []any{"migrate", "--read-role=a", "--read-role=b"}},
+		{"migration: {readRoles: [a, b], writebackRoles: [c], writebackDeleteRoles: [d]}", "Job", "", pod + "containers.0.args",
+			[]any{"migrate", "--read-role=a", "--read-role=b", "--writeback-role=c", "--writeback-delete-role=d"}},
 		{"migration: {jobAnnotations: {a: b}}", "Job", "", "metadata.annotations.a", "b"},
 
 		{"", "Secret", "", "metadata.name", nil},
@@ -102,7 +103,7 @@ func TestValues(t *testing.T) {
 
 		{"", "ServiceMonitor", "", "metadata.name", nil},
 		{"serviceMonitor: {enabled: true, labels: {a: b}}", "ServiceMonitor", "-worker", "metadata.labels.a", "b"},
-		{"serviceMonitor: {enabled: true, extraEndpoint: {scrapeClassicHistograms: true}}", "ServiceMonitor", "-worker", "spec.endpoints.0.scrapeClassicHistograms", true},
+		{"serviceMonitor: {enabled: true, extraSpec: {scrapeClassicHistograms: true}}", "ServiceMonitor", "-worker", "spec.scrapeClassicHistograms", true},
 		{"serviceMonitor: {enabled: true}", "ServiceMonitor", "-worker", "spec.endpoints.0.relabelings.0.replacement", "rel-leadgrid-sync-worker"},
 		{"", "PrometheusRule", "", "metadata.name", nil},
 		{"prometheusRule: {enabled: true, alertLabels: {team: a}}", "PrometheusRule", "", "spec.groups.0.rules.0.labels.team", "a"},

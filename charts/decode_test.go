@@ -185,7 +185,7 @@ func TestSchemaRefusesTypos(t *testing.T) {
 	// What is open on purpose: Kubernetes' own types, and labels, annotations and settings, of which nobody knows the names.
 	open := []string{
 		"affinity", "annotations", "Annotations", "labels", "Labels", "commonAnnotations", "commonLabels", "settings", "podSecurityContext",
-		"securityContext", "limits", "requests", "behavior", "rollingUpdate", "nodeSelector", "extraEndpoint",
+		"securityContext", "limits", "requests", "behavior", "rollingUpdate", "nodeSelector", "extraSpec",
 	}
 	var paths []string
 	var walk func(path string, value any)

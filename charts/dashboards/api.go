@@ -12,7 +12,7 @@ var apiAndWriteBack = Dashboard{
 			},
 			{
 				Title: "Requests by operation", Unit: "reqps", Stack: true,
-				Description: "What is asked for.",
+				Description: "What LeadGrid is asked for, by the client's method.",
 				Queries:     []Query{{`sum by (operation) (rate(leadgrid_api_requests_total{@}[$__rate_interval])) > 0`, "{{operation}}"}},
 			},
 			{
@@ -68,7 +68,10 @@ var apiAndWriteBack = Dashboard{
 			{
 				Title: "Commands not ended", Unit: "short", Runbook: "LeadgridCommandUnknown",
 				Description: "By state. unknown: sent, but without an answer; a person has to settle it.",
-				Queries:     []Query{{`sum by (state) (max by (operation, state) (leadgrid_commands_open{@}))`, "{{state}}"}},
+				Queries: []Query{
+					{`sum by (state) (max by (operation, state) (leadgrid_commands_open{@}))`, "{{state}}"},
+					{`max(leadgrid_commands_unknown{@})`, "waiting for a person"},
+				},
 			},
 			{
 				Title: "Oldest pending", Unit: "s", Runbook: "LeadgridCommandsWaiting",

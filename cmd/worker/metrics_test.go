@@ -163,7 +163,7 @@ var receiverBinary = sync.OnceValues(func() (string, error) {
 	return path, err
 })
 
-const webhookSecret = "whsec_test"
+const webhookSecret = "whsec_canary"
 
 // receiving is a receiver at work.
 type receiving struct {

@@ -90,8 +90,8 @@ func (d *demo) lookAround(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintln(d.out, answer)
-	d.say("status", "http://%s/", d.worker.admin)
-	d.say("jobs", "http://%s/river/ (user admin, password %s)", d.worker.admin, adminPassword)
+	d.say("status", "http://%s/ (user admin, password %s)", d.worker.admin, adminPassword)
+	d.say("jobs", "http://%s/river/ (the same)", d.worker.admin)
 	d.say("metrics", "http://%s/metrics and http://%s/metrics", d.worker.admin, d.receiver.admin)
 	return nil
 }

@@ -32,8 +32,9 @@ type Object map[string]json.RawMessage
 
 // Column is one column of a mirrored table.
 type Column struct {
-	Name string
-	Type Type
+	Name  string
+	Type  Type
+	Field string // where its value is in the object: a field, or a path of fields separated by dots
 }
 
 // Table maps one kind of object.
@@ -41,11 +42,17 @@ type Table struct {
 	Kind    Kind
 	Key     []string
 	Columns []Column
+	Rules   []Rule // what may be kept of some fields
+	// MappedOnly leaves out every field that no column holds.
+	MappedOnly bool
+
+	hashKey []byte
 }
 
 // Mapping maps every kind.
 type Mapping struct {
-	tables map[Kind]*Table
+	tables  map[Kind]*Table
+	hashKey []byte
 }
 
 //go:embed default.yaml
@@ -85,7 +92,7 @@ func parse(text []byte) (*Mapping, error) {
 			if !columnType.valid() {
 				return nil, fmt.Errorf("%s.%s: unknown type %q", kind, column.Key, columnType)
 			}
-			table.Columns = append(table.Columns, Column{Name: fmt.Sprint(column.Key), Type: columnType})
+			table.Columns = append(table.Columns, Column{Name: fmt.Sprint(column.Key), Type: columnType, Field: fmt.Sprint(column.Key)})
 		}
 		mapping.tables[kind] = table
 	}
@@ -94,14 +101,14 @@ func parse(text []byte) (*Mapping, error) {
 
 // Documented reports whether the table has a column for the field of that name.
 func (t *Table) Documented(field string) bool {
-	return slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Name == field })
+	return slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Field == field })
 }
 
 // Row gives the object's values in the order of Columns, each in Postgres's text form, nil for null.
 func (t *Table) Row(object Object) []*string {
 	row := make([]*string, len(t.Columns))
 	for i, column := range t.Columns {
-		row[i] = column.Type.Convert(object[column.Name])
+		row[i] = column.Type.Convert(object.lookup(column.Field))
 	}
 	return row
 }

@@ -3,6 +3,7 @@ package mappings
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,13 +23,9 @@ const (
 	JSONB       Type = "jsonb"
 )
 
-func (t Type) valid() bool {
-	switch t {
-	case Text, TextArray, Numeric, Boolean, TimestampTZ, JSONB:
-		return true
-	}
-	return false
-}
+var types = []Type{Text, TextArray, Numeric, Boolean, TimestampTZ, JSONB}
+
+func (t Type) valid() bool { return slices.Contains(types, t) }
 
 // Convert turns a JSON value into Postgres's text form of the type. What does not fit becomes null, never an error: the
 // row must land, and _raw has the value.

@@ -16,6 +16,7 @@ type config struct {
 	settings.Database
 	settings.Webhook
 	settings.Listen
+	settings.Mappings
 	Admin settings.Admin
 	settings.Log
 }

@@ -76,7 +76,11 @@ func run(ctx context.Context, config config, logs io.Writer, started func(addres
 		return err
 	}
 	metrics := newMetrics(registry)
-	intake := events.NewIntake(pool, inserter, events.Options{Flushed: metrics.flushed})
+	mapping, err := config.Mappings.Load()
+	if err != nil {
+		return err
+	}
+	intake := events.NewIntake(pool, inserter, events.Options{Mapping: mapping, Flushed: metrics.flushed})
 	defer intake.Close() // after the server: whoever waits for an answer gets it
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		admin.PoolStats(pool), waitingGauge(intake))

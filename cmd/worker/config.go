@@ -28,12 +28,14 @@ type mirrorConfig struct {
 	settings.Database
 	settings.API
 	settings.Sweep
+	settings.Mappings
 	settings.Log
 }
 
 // databaseConfig is what it takes to look at the mirror.
 type databaseConfig struct {
 	settings.Database
+	settings.Mappings
 	settings.Log
 }
 
@@ -62,7 +64,12 @@ func (c *mirrorConfig) engine(
 	if err != nil {
 		return nil, nil, err
 	}
+	mapping, err := c.Mappings.Load()
+	if err != nil {
+		return nil, nil, err
+	}
 	config := jobs.Config{
+		Mapping:     mapping,
 		Pool:        pool,
 		QueueSchema: c.QueueSchema,
 		API:         api,

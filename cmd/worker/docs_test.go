@@ -46,6 +46,7 @@ func settingsTable() string {
 			settings.Database
 			settings.Webhook
 			settings.Listen
+			settings.Mappings
 			Admin settings.Admin
 			settings.Log
 		}{Admin: settings.Admin{Addr: ":9090"}}},

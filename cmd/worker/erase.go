@@ -56,8 +56,12 @@ func (p *program) erase(ctx context.Context, erasure mirror.Erasure, asJSON bool
 		return err
 	}
 	defer pool.Close()
+	mapping, err := config.Mappings.Load()
+	if err != nil {
+		return err
+	}
 	var certificate mirror.Certificate
-	m := mirror.New(pool, mirror.Options{QueueSchema: config.QueueSchema})
+	m := mirror.New(pool, mirror.Options{Mapping: mapping, QueueSchema: config.QueueSchema})
 	err = m.InTx(ctx, func(tx pgx.Tx) error {
 		certificate, err = m.Erase(ctx, tx, erasure)
 		return err

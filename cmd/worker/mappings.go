@@ -4,10 +4,54 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
+// printMapping prints the effective mapping, and what `worker migrate` would do to the tables for it. Without a file that
+// is the default, with the comments that explain it.
 func (p *program) printMapping(context.Context, []string) error {
-	_, err := fmt.Fprint(p.out, mappings.DefaultYAML())
-	return err
+	var config struct{ settings.Mappings }
+	if err := settings.Load(&config); err != nil {
+		return err
+	}
+	if config.File == "" {
+		_, err := fmt.Fprint(p.out, mappings.DefaultYAML())
+		return err
+	}
+	mapping, err := config.Load()
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(p.out, mapping.YAML())
+	for _, statement := range mapping.DDL() {
+		fmt.Fprintf(p.out, "# %s;\n", statement.SQL)
+	}
+	return nil
+}
+
+// remap makes the tables and what is in them follow the mapping. The default needs nothing.
+func (p *program) remap(ctx context.Context, pool *pgxpool.Pool, config settings.Mappings) error {
+	if config.File == "" {
+		return nil
+	}
+	mapping, err := config.Load()
+	if err != nil {
+		return err
+	}
+	m := mirror.New(pool, mirror.Options{Mapping: mapping})
+	var remapped mirror.Remapped
+	err = m.InTx(ctx, func(tx pgx.Tx) error {
+		remapped, err = m.Remap(ctx, tx, mapping)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.out, "the mapping is applied: %s rows and %s stored events changed\n", number(remapped.Rows), number(remapped.Events))
+	return nil
 }

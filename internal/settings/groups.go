@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"regexp"
 	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
 // everything has each group that any program uses. A new group goes in here, or the other programs take its variables
@@ -98,6 +101,30 @@ type Mappings struct {
 // Writeback says whether commands are carried out.
 type Writeback struct {
 	Paused bool `envconfig:"WRITEBACK_PAUSED" default:"false" desc:"send no command; they wait until this is off"`
+}
+
+// Load reads the mapping: the default, with the changes of the file laid over it.
+func (m Mappings) Load() (*mappings.Mapping, error) {
+	if m.File == "" {
+		return mappings.Default(), nil
+	}
+	text, err := os.ReadFile(m.File)
+	if err != nil {
+		return nil, fmt.Errorf("LEADGRID_MAPPINGS: %w", err)
+	}
+	mapping, err := mappings.Parse(text, m.HashKey.Value())
+	if err != nil {
+		return nil, fmt.Errorf("LEADGRID_MAPPINGS: %s:\n%w", m.File, err)
+	}
+	return mapping, nil
+}
+
+// Problems implements [Checker].
+func (m Mappings) Problems() []string {
+	if _, err := m.Load(); err != nil {
+		return []string{err.Error()}
+	}
+	return nil
 }
 
 // Listen says where the receiver listens.

@@ -48,6 +48,9 @@ type Options struct {
 	Beside    int           // events for which a transaction begins beside another, instead of after it; 32
 	Patience  time.Duration // how long a database in trouble is tried again before events are refused; 3 s
 
+	// Mapping says what may be kept of a payload; nil keeps all of it.
+	Mapping *mappings.Mapping
+
 	// Flushed, if not nil, is told of every transaction that ended, from several goroutines.
 	Flushed func(Flush)
 }
@@ -107,7 +110,7 @@ func NewIntake(pool *pgxpool.Pool, jobs *river.Client[pgx.Tx], options Options) 
 // Add returns once the event is committed. After an error, also that of ctx, it may or may not have been: the sender's
 // next attempt is then a duplicate, which costs nothing.
 func (in *Intake) Add(ctx context.Context, received Received) (Stored, error) {
-	a := &arrival{row: newRow(received), settled: make(chan settlement, 1)}
+	a := &arrival{row: newRow(received, in.options.Mapping), settled: make(chan settlement, 1)}
 	if err := in.enqueue(a); err != nil {
 		return Stored{}, err
 	}
@@ -229,8 +232,8 @@ func (in *Intake) flush(batch []*arrival, deadline time.Time) error {
 	return err
 }
 
-// newRow makes of a body what will be stored of it.
-func newRow(received Received) row {
+// newRow makes of a body what will be stored of it: where the mapping keeps something out, of an odd one only its hash.
+func newRow(received Received, mapping *mappings.Mapping) row {
 	r := row{raw: received.Body, digest: sha256.Sum256(received.Body), receivedAt: received.At}
 	event, err := leadgridapi.ParseEvent(received.Body)
 	r.id = event.ID
@@ -244,6 +247,13 @@ func newRow(received Received) row {
 	r.eventType, r.createdAt, r.dossierID, r.stageID = event.Type, event.CreatedAt, event.DossierID, event.StageID
 	if r.id == "" {
 		r.id = bodyID(r.digest)
+	}
+	if mapping != nil && mapping.Strict() {
+		payload, ok := mapping.Payload(r.raw)
+		if r.raw = payload; !ok || r.odd != "" {
+			r.raw = nil
+			r.odd = cmp.Or(r.odd, "the mapping cannot be applied to it")
+		}
 	}
 	return r
 }

@@ -44,10 +44,12 @@ WITH numbered AS MATERIALIZED (
 ), stored AS (
     INSERT INTO webhook_events (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd, flush)
     SELECT e.digest, e.id, nullif(e.type, ''), e.created_at, e.received_at, nullif(e.dossier_id, ''), nullif(e.stage_id, ''),
-           e.payload, e.body, nullif(e.odd, ''), numbered.flush
+           CASE WHEN erased.yes THEN NULL ELSE e.payload END, CASE WHEN erased.yes THEN NULL ELSE e.body END, nullif(e.odd, ''), numbered.flush
     FROM numbered, unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
                           $8::jsonb[], $9::bytea[], $10::text[])
-                   AS e (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd)
+                   AS e (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd),
+         LATERAL (SELECT EXISTS (SELECT FROM erasures) AND EXISTS (
+             SELECT FROM erasures s WHERE s.token = erasure_token('dossiers', e.dossier_id)) AS yes) AS erased
     ON CONFLICT (digest) DO NOTHING
     RETURNING digest, flush
 ), counted AS (

@@ -140,13 +140,17 @@ func (t *table) parse(objects []json.RawMessage) (rows []*row, odd []json.RawMes
 	for _, body := range objects {
 		var told mappings.Object
 		if err := json.Unmarshal(body, &told); err != nil || told == nil {
-			odd = append(odd, body)
+			odd = append(odd, t.oddity(body))
 			continue
 		}
 		key, ok := t.mapping.ID(told)
 		if !ok {
-			odd = append(odd, body)
+			odd = append(odd, t.oddity(body))
 			continue
+		}
+		if t.mapping.Strict() {
+			told = t.mapping.Shape(told)
+			body = encode(told)
 		}
 		r := &row{key: key, told: told, body: body}
 		if i, seen := at[r.guardKey()]; seen {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -97,7 +98,8 @@ func (m *Mirror) Thin(ctx context.Context, kind mappings.Kind, head []json.RawMe
 		return false, nil
 	}
 	for _, column := range table.mapping.Columns {
-		if !list.has(column.Name) && !alwaysSet[column.Name] {
+		field, _, _ := strings.Cut(column.Field, ".")
+		if !list.has(field) && !alwaysSet[field] && table.mapping.Lands(field) {
 			return true, nil
 		}
 	}

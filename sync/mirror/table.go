@@ -31,7 +31,7 @@ type table struct {
 func newTable(mapping *mappings.Table, lock int) *table {
 	t := &table{mapping: mapping, lock: lock, name: quote(string(mapping.Kind)), times: make(map[string]bool)}
 	for _, column := range mapping.Columns {
-		t.times[column.Name] = column.Type == mappings.TimestampTZ
+		t.times[column.Field] = column.Type == mappings.TimestampTZ
 	}
 
 	var keyParams, keyNames, keyJoin []string

@@ -84,6 +84,7 @@ func (p *program) printCertificate(c mirror.Certificate) {
 		fmt.Fprintln(p.out, "nothing about them was found")
 	} else {
 		grid := newGrid(p.out, "table", "rows", "what left them")
+		grid.SetColumnConfigs(numbers(2))
 		for _, removed := range c.Removed {
 			grid.AppendRow([]any{removed.Table, number(removed.Rows), removed.What})
 		}

@@ -100,7 +100,11 @@ func newView(p *picture, promised map[string]time.Duration, paused bool) view {
 		if pause.Scope != access.Everything && !strings.Contains(problem, pause.Scope) {
 			problem += " (" + pause.Scope + ")"
 		}
-		paint.problem(bad, "%s. It is tried again %s.", problem, paint.when(pause.ProbeAt))
+		again := "with the next request"
+		if pause.ProbeAt.After(paint.now) {
+			again = paint.when(pause.ProbeAt)
+		}
+		paint.problem(bad, "%s. It is tried again %s.", problem, again)
 	}
 	body := &viewBody{Sweeps: paint.sweeps(), Tables: paint.tables(promised), Events: paint.events(), Budget: paint.budget()}
 	body.Commands = paint.commands(paused)

@@ -146,11 +146,10 @@ func (p *painter) tables(promised map[string]time.Duration) []tableView {
 		if promise > 0 {
 			shown.Promise = "within " + span(promise)
 		}
-		switch {
-		case t.CompleteAsOf == nil:
+		if t.CompleteAsOf == nil {
 			shown.Level, shown.Mark, shown.Fresh = warn, "…", "never read whole"
 			never = append(never, t.Table)
-		default:
+		} else {
 			shown.Fresh = p.when(*t.CompleteAsOf)
 			shown.At = t.CompleteAsOf.UTC().Format(timeLayout)
 			if promise > 0 && p.now.Sub(*t.CompleteAsOf) > promise {

@@ -105,14 +105,15 @@ func without(err error) string {
 
 // postgres leaves out message and detail, and names what is not data.
 func postgres(e *pgconn.PgError) string {
-	text := "Postgres: SQLSTATE " + e.Code
+	said := []string{"Postgres: SQLSTATE " + e.Code}
 	for _, part := range []struct{ what, name string }{
 		{"table", e.TableName}, {"column", e.ColumnName}, {"constraint", e.ConstraintName}, {"routine", e.Routine},
 	} {
 		if part.name != "" {
-			text += ", " + part.what + " " + part.name
+			said = append(said, part.what+" "+part.name)
 		}
 	}
+	text := strings.Join(said, ", ")
 	if plain(e) {
 		text += ": " + e.Message
 	}

@@ -48,7 +48,7 @@ func TestPromise14_ErrorsQuoteNothing(t *testing.T) {
 			t.Errorf("%T: Error gives %q", err, again)
 		}
 	}
-	if plain := errors.New("load flush 3"); redact.Error(plain) != plain || redact.Error(nil) != nil || redact.Text(nil) != "" { //nolint:errorlint // the same
+	if plain := errors.New("load flush 3"); redact.Error(plain) != plain || redact.Error(nil) != nil || redact.Text(nil) != "" {
 		t.Error("what quotes nothing is not left as it is")
 	}
 }

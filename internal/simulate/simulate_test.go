@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 100, "how many seeds to simulate")
+	seeds = flag.Int("seeds", 24, "how many seeds to simulate")
 	first = flag.Uint64("first", 1, "the first seed")
 )
 

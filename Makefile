@@ -13,13 +13,14 @@ TESTFLAGS ?=
 PACKAGES ?= ./...
 FUZZTIME ?= 30s
 BENCHTIME ?= 2s
+CREATES ?= 1000
 SEEDS ?= 1000
 FIRST ?= 1
 ROUNDS ?= 100
 
 .PHONY: help
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: demo
 demo: ## show it all: LeadGrid (a stand-in), Postgres, receiver and worker; Ctrl-C ends it (or DEMO_SECONDS=n)
@@ -46,6 +47,10 @@ simulate: withpg ## simulate SEEDS seeds, from FIRST on
 .PHONY: crash
 crash: ## kill -9 the programs and Postgres at random moments, for ROUNDS rounds
 	$(GO) test ./internal/crash -run TestPromise13 -rounds $(ROUNDS) -v -timeout 0 $(TESTFLAGS)
+
+.PHONY: crash-writeback
+crash-writeback: withpg ## send CREATES creates while answers are lost and workers killed, and hold them against LeadGrid's ledger
+	WRITEBACK_CREATES=$(CREATES) $(WITHPG) $(GO) test ./sync/writeback -run TestPromise10_CreatedOnceOrFlagged -v -timeout 0 $(TESTFLAGS)
 
 .PHONY: faults
 faults: withpg ## plant defects one by one, and show which check catches each

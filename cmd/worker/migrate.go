@@ -48,6 +48,9 @@ func (p *program) migrate(ctx context.Context, to grantees) error {
 		return err
 	}
 	fmt.Fprintf(p.out, "schema %s is at version %d\n", config.Schema, migrations.Newest())
+	if err := p.remap(ctx, pool, config.Mappings); err != nil {
+		return fmt.Errorf("apply the mapping: %w", err)
+	}
 	for _, role := range to.readers {
 		if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return grantReading(ctx, tx, config.Schema, role) }); err != nil {
 			return fmt.Errorf("let %s read: %w", role, err)

@@ -92,7 +92,10 @@ func (p *program) compare(ctx context.Context, config *mirrorConfig, options ver
 	sharing, stop := context.WithCancel(ctx)
 	shared := make(chan error, 1)
 	go func() { shared <- engine.Budget.Run(sharing) }()
-	defer func() { stop(); <-shared }()
+	defer func() {
+		stop()
+		<-shared
+	}()
 	return verify.Run(ctx, pool, api.WithLimiter(engine.Budget.Share(budget.Sweeps)), verify.Options{Sample: options.sample})
 }
 

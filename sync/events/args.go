@@ -1,3 +1,4 @@
+// Package events stores webhook events by group commit, and reads from LeadGrid what they point to.
 package events
 
 import (

@@ -3,6 +3,7 @@ package mirror
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -27,9 +28,7 @@ func merge(known, told mappings.Object, whole bool, shape shape, documented func
 		}
 		merged[key] = value
 	}
-	for key, value := range told {
-		merged[key] = value
-	}
+	maps.Copy(merged, told)
 	return merged
 }
 

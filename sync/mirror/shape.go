@@ -118,8 +118,11 @@ func (m *Mirror) hides(ctx context.Context, table *table, get shape, listed map[
 	hides := false
 	_, err = pgx.ForEachRow(rows, []any{&id, &raw}, func() error {
 		var known mappings.Object
+		if raw == nil {
+			return nil // an object that is not kept tells nothing
+		}
 		if err := json.Unmarshal(raw, &known); err != nil {
-			return nil // an object that was dropped tells nothing
+			return err
 		}
 		for key, value := range known {
 			if _, shown := listed[id][key]; !shown && get.has(key) && !isNull(value) {

@@ -152,12 +152,11 @@ func (w *Sweeper) at(phases []phase, s *Sweep) int {
 // enter moves on to phase i.
 func (w *Sweeper) enter(ctx context.Context, s *Sweep, phases []phase, i int) error {
 	s.Progress.Walk, s.Progress.After, s.Progress.Done, s.Progress.Total = nil, "", 0, 0
-	if i < len(phases) {
-		s.Progress.Phase = phases[i].name
-	} else {
+	if i == len(phases) {
 		s.Progress.Phase = "finish"
 		return nil
 	}
+	s.Progress.Phase = phases[i].name
 	return w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
 }
 

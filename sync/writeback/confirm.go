@@ -71,6 +71,9 @@ func (r *Runner) readBack(ctx context.Context, c *Command) (mappings.Object, err
 	case CreateContact, UpdateContact:
 		return read(r.observer.Contact, c.contact())
 	case LinkContact, UnlinkContact:
+		if _, err := r.observer.Contact(ctx, c.contact()); err != nil { // which counts its dossiers
+			return nil, err
+		}
 		return read(r.observer.Links, c.dossier())
 	case AddNote:
 		return read(r.observer.Notes, c.dossier())
@@ -82,23 +85,17 @@ func (r *Runner) readBack(ctx context.Context, c *Command) (mappings.Object, err
 	return read(r.observer.Dossier, c.dossier())
 }
 
-// readLinked reads a new dossier's links, and the contact that LeadGrid may have made for it.
+// readLinked reads a new dossier's links and their contacts: LeadGrid may have made one for it, and each counts its dossiers.
 func (r *Runner) readLinked(ctx context.Context, dossier string) error {
 	links, err := r.observer.Links(ctx, dossier)
 	if err != nil {
 		return err
 	}
-	var contacts []json.RawMessage
 	for _, link := range links.Objects {
-		contacts = append(contacts, json.RawMessage(`{"id":`+string(quoted(textOf(objectOf(link), "contact_id")))+`}`))
-	}
-	unknown, err := r.observer.Mirror().Unknown(ctx, mappings.Contacts, contacts)
-	if err != nil {
-		return err
-	}
-	for _, id := range unknown {
-		if _, err := r.observer.Contact(ctx, id); err != nil {
-			return err
+		if contact := textOf(objectOf(link), "contact_id"); contact != "" {
+			if _, err := r.observer.Contact(ctx, contact); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

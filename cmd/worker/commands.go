@@ -109,7 +109,7 @@ func (p *program) listCommands(ctx context.Context, names []string, asJSON bool)
 	for _, line := range commandLines(commands) {
 		grid.AppendRow([]any{line.ID, line.Operation, line.State, line.About, line.CreatedAt.UTC().Format(time.DateTime), line.Attempts, line.Why})
 		for _, found := range line.candidates() {
-			grid.AppendRow([]any{"", "", "", "", "", "", found})
+			grid.AppendRow([]any{"", "", "", found[0], "", "", "  " + found[1]})
 		}
 	}
 	grid.Render()
@@ -148,20 +148,20 @@ func commandLines(commands []*writeback.Command) []commandLine {
 	return all
 }
 
-// candidates says what a look found, one line each.
-func (l commandLine) candidates() (found []string) {
+// candidates gives what a look found: ids, and how much each looks like what was sent.
+func (l commandLine) candidates() (found [][2]string) {
 	var evidence struct {
 		Where      []string
-		Candidates []struct{ ID, Likeness, CreatedAt string }
+		Candidates []struct{ ID, Likeness string }
 	}
 	if l.State != writeback.Unknown || json.Unmarshal(l.Evidence, &evidence) != nil {
 		return nil
 	}
 	for _, candidate := range evidence.Candidates {
-		found = append(found, fmt.Sprintf("  %s: %s", candidate.ID, candidate.Likeness))
+		found = append(found, [2]string{candidate.ID, candidate.Likeness})
 	}
 	if len(found) == 0 {
-		found = append(found, "  nothing like it in "+strings.Join(evidence.Where, ", "))
+		found = append(found, [2]string{"", "nothing like it in " + strings.Join(evidence.Where, ", ")})
 	}
 	return found
 }

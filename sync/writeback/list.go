@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -95,7 +96,7 @@ func Plan(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client) ([]C
 			now[string(kind)+id] = object
 		}
 		if wrong := unexpected(c, object); len(wrong) > 0 && problem == "" {
-			problem = fmt.Sprintf("would be refused: %v", wrong)
+			problem = "would be refused: " + strings.Join(wrong, ", ")
 		}
 		mirrored, err := mirrored(ctx, pool, kind, id)
 		if err != nil {

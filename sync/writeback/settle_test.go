@@ -115,7 +115,7 @@ func TestPlanShowsWhatWouldChange(t *testing.T) {
 		lines = append(lines, names.Replace(strings.Join([]string{c.Command, c.Field, string(c.Mirror), string(c.LeadGrid), string(c.After), c.Problem}, " ")))
 	}
 	want := []string{
-		`update phone "1" "2" "3" would be refused: [phone is "2", not "1"]`,
+		`update phone "1" "2" "3" would be refused: phone is "2", not "1"`,
 		`move current_stage_id "stage 1" "stage 1" "stage 3" `,
 		`archive status "active" "active" "archived" `,
 		`again phone "1" "3" null `,

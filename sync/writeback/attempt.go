@@ -274,7 +274,7 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 	case errors.Is(err, leadgridapi.ErrDuplicateContact) && c.Operation == CreateContact:
 		r.duplicate(ctx, c, err)
 	case o == never:
-		r.refuse(ctx, c, inWords(err), nil, err)
+		r.refuse(ctx, c, inWords(err), err)
 	case creating(c):
 		r.doubt(ctx, c, o, err)
 	case o == surely:
@@ -325,8 +325,9 @@ func (r *Runner) certain(o outcome) time.Duration {
 	return r.caughtUp()
 }
 
-func (r *Runner) refuse(ctx context.Context, c *Command, reason string, found *evidence, err error) {
-	r.keep(ctx, c, func(ctx context.Context) error { return r.store.refuse(ctx, c, reason, found) })
+func (r *Runner) refuse(ctx context.Context, c *Command, reason string, err error) {
+	_, before := errors.AsType[*beforeError](err)
+	r.keep(ctx, c, func(ctx context.Context) error { return r.store.refuse(ctx, c, reason, nil, !before) })
 	r.ended(ctx, c, Refused, err)
 }
 

@@ -280,7 +280,7 @@ func (r *Runner) duplicate(ctx context.Context, c *Command, err error) {
 			}
 		}
 	}
-	r.refuse(ctx, c, reason, nil, err)
+	r.refuse(ctx, c, reason, err)
 }
 
 // pages asks for page after page until one surely is the last.

@@ -52,7 +52,7 @@ func Settle(ctx context.Context, observer *observe.Observer, id string, decision
 	case decision.Retry:
 		state, err = Pending, s.postpone(ctx, c, 0, "to be sent again, says a person", true)
 	default:
-		err = s.refuse(ctx, c, "not carried out, says a person", nil)
+		err = s.refuse(ctx, c, "not carried out, says a person", nil, true)
 	}
 	if err != nil {
 		return c.State, err

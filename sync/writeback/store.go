@@ -98,13 +98,14 @@ func (s *store) leaveQueue(ctx context.Context, tx pgx.Tx, number int64) error {
 	return nil
 }
 
-// refuse ends a command that LeadGrid did not carry out and never will.
-func (s *store) refuse(ctx context.Context, c *Command, reason string, found *evidence) error {
+// refuse ends a command that LeadGrid did not carry out and never will. sent says whether this attempt got as far as
+// LeadGrid.
+func (s *store) refuse(ctx context.Context, c *Command, reason string, found *evidence, sent bool) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE commands SET state = 'refused', error = $3, evidence = coalesce($4::jsonb, evidence), answered_at = clock_timestamp(),
-			       finished_at = clock_timestamp(), due_at = NULL
-			WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown')`, c.ID, c.Attempts, reason, found.orNull())
+			       finished_at = clock_timestamp(), due_at = NULL, attempts = attempts - CASE WHEN $5 THEN 0 ELSE 1 END
+			WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown')`, c.ID, c.Attempts, reason, found.orNull(), sent)
 		if err != nil {
 			return fmt.Errorf("end command %s as refused: %w", c.ID, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -28,7 +29,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
-// TestMain lets the test program stand in for a worker that is killed.
+// TestMain lets the test program stand in for a worker that is killed. Tests wait far more than they compute: there may be
+// more of them at once than processors.
 func TestMain(m *testing.M) {
 	if os.Getenv("WRITEBACK_WORKER") != "" {
 		if err := work(os.Getenv("WRITEBACK_DATABASE"), os.Getenv("WRITEBACK_LEADGRID"), os.Getenv("WRITEBACK_KEY")); err != nil {
@@ -36,6 +38,10 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		return
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -100,6 +106,7 @@ func (w *workers) kill() {
 //
 // WRITEBACK_CREATES says how many creates, by default 100.
 func TestPromise10_CreatedOnceOrFlagged(t *testing.T) {
+	t.Parallel()
 	wanted := 100
 	if text := os.Getenv("WRITEBACK_CREATES"); text != "" {
 		wanted, _ = strconv.Atoi(text)

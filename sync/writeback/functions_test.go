@@ -26,6 +26,7 @@ const stock = `
 	INSERT INTO commands (id, operation, state, leadgrid_id) VALUES ('00000000-0000-4000-8000-000000000003', 'create_contact', 'done', 'c2')`
 
 func TestMistakesFailInTheCallersTransaction(t *testing.T) {
+	t.Parallel()
 	pool := pgtest.New(t)
 	if _, err := pool.Exec(t.Context(), stock); err != nil {
 		t.Fatal(err)
@@ -99,6 +100,7 @@ func TestMistakesFailInTheCallersTransaction(t *testing.T) {
 }
 
 func TestCallsThatAreRight(t *testing.T) {
+	t.Parallel()
 	pool := pgtest.New(t)
 	if _, err := pool.Exec(t.Context(), stock); err != nil {
 		t.Fatal(err)
@@ -138,6 +140,7 @@ func TestCallsThatAreRight(t *testing.T) {
 }
 
 func TestOnlyWhoIsGrantedMayWrite(t *testing.T) {
+	t.Parallel()
 	pool := pgtest.New(t)
 	if _, err := pool.Exec(t.Context(), stock); err != nil {
 		t.Fatal(err)
@@ -211,6 +214,7 @@ func TestOnlyWhoIsGrantedMayWrite(t *testing.T) {
 
 // What is rolled back is never sent, and what waits for a commit holds up nothing else.
 func TestTheCallersTransactionDecides(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	w.start(options())
 	dossier := w.done(w.write(`create_dossier('candidate', 'Ann')`))
@@ -236,6 +240,7 @@ func TestTheCallersTransactionDecides(t *testing.T) {
 
 // Two transactions that write on one dossier: the one that commits first is carried out first, whenever it began.
 func TestOrderOfCommitIsOrderOfSending(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	stop := w.start(options())
 	dossier := *w.done(w.write(`create_dossier('candidate', 'Ann')`)).LeadGridID
@@ -260,7 +265,8 @@ func TestOrderOfCommitIsOrderOfSending(t *testing.T) {
 		written <- errors.Join(err, early.Commit(context.Background()))
 	}()
 	w.wait("second to wait for the first", func() (waiting bool) {
-		w.scan(`SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)`, &waiting)
+		w.scan(`SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`, &waiting)
 		return waiting
 	})
 	if err := late.Commit(t.Context()); err != nil {

@@ -65,6 +65,7 @@ func (w *rig) wantEqual() {
 
 // The twelve operations, under habits and faults of LeadGrid: all are carried out, and what they did is mirrored.
 func TestEveryOperation(t *testing.T) {
+	t.Parallel()
 	for name, settings := range map[string]leadgridtest.Settings{
 		"as documented":     {},
 		"thin answers":      {Habits: leadgridtest.Habits{WriteOmits: leadgridtest.ThinRows, ListOmits: leadgridtest.ThinRows, EmptyDeletes: true, OmitNulls: true}},
@@ -95,6 +96,7 @@ func TestEveryOperation(t *testing.T) {
 }
 
 func TestExpectedRefusesALostUpdate(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{Settings: leadgridtest.Settings{Habits: leadgridtest.Habits{Timestamps: "mixed"}}})
 	w.start(options())
 	id := *w.done(w.write(`create_dossier('sales', 'Acme', deal_size => 100, phone => '1', company => 'Acme')`)).LeadGridID
@@ -117,6 +119,7 @@ func TestExpectedRefusesALostUpdate(t *testing.T) {
 
 // An update whose answer was lost, and that was carried out, finds its own values when it is sent again.
 func TestExpectedAfterALostAnswer(t *testing.T) {
+	t.Parallel()
 	f := &faulty{operation: "dossiers.update", fault: leadgridtest.ResetAfter, times: 1}
 	w := newRig(t, leadgridtest.Options{OnRequest: f.onRequest})
 	w.start(options())
@@ -127,6 +130,7 @@ func TestExpectedAfterALostAnswer(t *testing.T) {
 }
 
 func TestNullThatDidNotClearIsReported(t *testing.T) {
+	t.Parallel()
 	for _, habit := range []string{"honoured", "ignored"} {
 		w := newRig(t, leadgridtest.Options{Settings: leadgridtest.Settings{Habits: leadgridtest.Habits{PatchNull: habit}}})
 		w.start(options())
@@ -145,6 +149,7 @@ func TestNullThatDidNotClearIsReported(t *testing.T) {
 }
 
 func TestPausedSendsNothing(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	id := w.write(`create_contact('Ann')`)
 	paused := options()
@@ -170,6 +175,7 @@ func TestPausedSendsNothing(t *testing.T) {
 }
 
 func TestDependents(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	w.start(options())
 	if _, err := w.CreateContact(leadgridtest.Fields{"full_name": "Ann", "email": "ann@example.com"}); err != nil {
@@ -203,6 +209,7 @@ func TestDependents(t *testing.T) {
 
 // A key that LeadGrid refuses loses no command: they wait until there is a better one.
 func TestARefusedKeyOnlyDelays(t *testing.T) {
+	t.Parallel()
 	for _, refuse := range []struct {
 		name      string
 		off, back func(w *rig)
@@ -231,6 +238,7 @@ func TestARefusedKeyOnlyDelays(t *testing.T) {
 
 // A key of another organization writes nothing there.
 func TestAnotherOrganizationGetsNothing(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	stop := w.start(options())
 	w.done(w.write(`create_contact('Ann')`))
@@ -250,6 +258,7 @@ func TestAnotherOrganizationGetsNothing(t *testing.T) {
 }
 
 func TestPromise14_LogsNameNobody(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	w.Change(func(s *leadgridtest.Settings) { s.Faults = leadgridtest.Faults{ErrorAfter: 0.2, RateLimited: 0.1} })
 	var logs bytes.Buffer
@@ -260,6 +269,7 @@ func TestPromise14_LogsNameNobody(t *testing.T) {
 		w.done(id)
 	}
 	w.settled(w.write(`create_contact('Ann Peeters', email => 'new@example.com')`))
+	w.Change(func(s *leadgridtest.Settings) { s.Faults = leadgridtest.Faults{} })
 	w.confirmed()
 	stop()
 	for _, personal := range []string{"Ann", "Peeters", "example.com", "+32 2 555 01 02", "Bob", "Called", "Gent", "Acme", w.Key()} {
@@ -274,6 +284,7 @@ func TestPromise14_LogsNameNobody(t *testing.T) {
 
 // A deleted contact is marked as deleted once LeadGrid has twice said that it is gone, without a sweep.
 func TestDeletedContactIsMarked(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	w.start(options())
 	contact := w.write(`create_contact('Ann')`)
@@ -289,6 +300,7 @@ func TestDeletedContactIsMarked(t *testing.T) {
 
 // Reads that began before a command and end after it do not hide what it did.
 func TestAnswerSurvivesAnOlderRead(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	w.start(options())
 	id := *w.done(w.write(`create_dossier('candidate', 'Ann', phone => '1')`)).LeadGridID

@@ -40,12 +40,13 @@ func newRig(t *testing.T, options leadgridtest.Options) *rig {
 	}
 	w := &rig{Server: leadgridtest.New(options), t: t, pool: pgtest.New(t)}
 	t.Cleanup(w.Close)
-	api, err := leadgridapi.New(w.URL(), w.Key(), leadgridapi.WithTimeout(400*time.Millisecond))
+	api, err := leadgridapi.New(w.URL(), w.Key(), leadgridapi.WithTimeout(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.api, w.gate = api, access.New(w.pool, 100*time.Millisecond)
-	w.observer = observe.New(api, mirror.New(w.pool, mirror.Options{Lag: options.Habits.ReplicaLag + 50*time.Millisecond}), w.gate)
+	w.observer = observe.New(api, mirror.New(w.pool, mirror.Options{Lag: options.Habits.ReplicaLag + 50*time.Millisecond}), w.gate).
+		WithPause(20 * time.Millisecond)
 	w.flow, w.stages = w.CreateFlow("Hiring", "candidate", true,
 		leadgridtest.Stage{Name: "Applied"}, leadgridtest.Stage{Name: "Interview"}, leadgridtest.Stage{Name: "Hired"})
 	w.CreateFlow("Deals", "sales", true, leadgridtest.Stage{Name: "Lead"}, leadgridtest.Stage{Name: "Won"})
@@ -71,7 +72,7 @@ func (w *rig) mirrorFlows() {
 }
 
 func options() writeback.Options {
-	options := writeback.Options{Timeout: time.Second, Late: 100 * time.Millisecond, Poll: 50 * time.Millisecond, Pause: 50 * time.Millisecond}
+	options := writeback.Options{Timeout: 5 * time.Second, Late: 500 * time.Millisecond, Poll: 50 * time.Millisecond, Pause: 50 * time.Millisecond}
 	if testing.Verbose() {
 		options.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}

@@ -35,6 +35,7 @@ func (w *rig) settle(command string, decision writeback.Decision) (writeback.Sta
 }
 
 func TestSettleAsDone(t *testing.T) {
+	t.Parallel()
 	w, command, candidates := asked(t)
 	note := w.write(`add_note($1, 'Hello')`, command)
 	if _, err := w.settle(command, writeback.Decision{Done: "no-such-dossier"}); err == nil || !strings.Contains(err.Error(), "LeadGrid has no dossier no-such-dossier") {
@@ -57,6 +58,7 @@ func TestSettleAsDone(t *testing.T) {
 }
 
 func TestSettleAsRefused(t *testing.T) {
+	t.Parallel()
 	w, command, _ := asked(t)
 	note := w.write(`add_note($1, 'Hello')`, command)
 	if state, err := w.settle(command, writeback.Decision{Refused: true}); err != nil || state != writeback.Refused {
@@ -68,6 +70,7 @@ func TestSettleAsRefused(t *testing.T) {
 }
 
 func TestSettleByRetry(t *testing.T) {
+	t.Parallel()
 	w, command, candidates := asked(t)
 	if state, err := w.settle(command, writeback.Decision{Retry: true}); err != nil || state != writeback.Pending {
 		t.Fatalf("%s, %v", state, err)
@@ -79,6 +82,7 @@ func TestSettleByRetry(t *testing.T) {
 }
 
 func TestSettleNamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	if _, err := w.settle("nonsense", writeback.Decision{Refused: true}); err == nil || err.Error() != "there is no command nonsense" {
 		t.Errorf("%v", err)
@@ -90,6 +94,7 @@ func TestSettleNamesWhatIsWrong(t *testing.T) {
 }
 
 func TestPlanShowsWhatWouldChange(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	stop := w.start(options())
 	dossier := *w.done(w.write(`create_dossier('candidate', 'Ann', phone => '1')`)).LeadGridID

@@ -7,6 +7,7 @@ import (
 )
 
 func TestContactDossierCVAndNoteInOneTransaction(t *testing.T) {
+	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
 	w.start(options())
 	var contact, dossier, cv, note, update string

@@ -103,8 +103,7 @@ func (p *program) sync(ctx context.Context, options syncOptions) error {
 	err = s.wait(ctx, options)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	// Sweeps go on from their last step wherever they are cut off, so that there is nothing to wait for.
-	return errors.Join(err, engine.River.StopAndCancel(drain), engine.Stop(drain))
+	return errors.Join(err, engine.Stop(drain))
 }
 
 // ask leaves the work to a running worker.

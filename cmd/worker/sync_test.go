@@ -144,7 +144,7 @@ func TestPromise5_BreakerUntilDeletionsAreAccepted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.run(t, "sync", "--wait").want(t, exitBreaker, " of 150 dossiers are gone from LeadGrid at once")
+	w.run(t, "sync", "--wait").want(t, exitBreaker, "70 of 150 dossiers are no longer in LeadGrid's lists")
 	var live int
 	if err := w.pool.QueryRow(t.Context(), `SELECT count(*) FROM dossiers WHERE _deleted_at IS NULL`).Scan(&live); err != nil {
 		t.Fatal(err)

@@ -73,6 +73,10 @@ type Engine struct {
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
 
+	urgency  urgency
+	stopping chan struct{} // closed when the engine begins to stop
+	stop     sync.Once
+
 	stopWrites context.CancelFunc
 	writing    sync.WaitGroup
 }
@@ -92,12 +96,16 @@ func New(config Config) (*Engine, error) {
 		config.EventJobs = 8
 	}
 	e := &Engine{
-		Gate:   access.New(config.Pool, config.ProbeEvery),
-		Mirror: mirror.New(config.Pool, mirror.Options{Mapping: config.Mapping, Lag: config.Lag, QueueSchema: config.QueueSchema}),
-		Budget: budget.New(config.Pool, budget.Options{Registerer: config.Registerer}),
-		pool:   config.Pool,
-		log:    config.Log,
+		Gate:     access.New(config.Pool, config.ProbeEvery),
+		Mirror:   mirror.New(config.Pool, mirror.Options{Mapping: config.Mapping, Lag: config.Lag, QueueSchema: config.QueueSchema}),
+		pool:     config.Pool,
+		log:      config.Log,
+		urgency:  urgency{pool: config.Pool, interval: config.Sweep.Interval, log: config.Log},
+		stopping: make(chan struct{}),
 	}
+	e.Budget = budget.New(config.Pool, budget.Options{
+		SweepShare: e.urgency.share, Registerer: config.Registerer, Logger: config.Log,
+	})
 	observer := observe.New(config.API, e.Mirror, e.Gate).WithPause(cmp.Or(config.Pause, observe.DefaultPause))
 	metrics := newMetrics(config.Registerer)
 	eventObserver := observer.WithLimiter(e.Budget.Share(budget.Events))
@@ -109,7 +117,9 @@ func New(config Config) (*Engine, error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &eventsWorker{processor: processor, lag: e.Mirror.Lag(), log: config.Log, metrics: metrics})
 	river.AddWorker(workers, &recheckWorker{processor: rechecker, log: config.Log})
-	river.AddWorker(workers, &sweepWorker{sweeper: sweep.New(sweepObserver, config.Sweep), log: config.Log, metrics: metrics})
+	river.AddWorker(workers, &sweepWorker{
+		sweeper: sweep.New(sweepObserver, config.Sweep), stopping: e.stopping, log: config.Log, metrics: metrics,
+	})
 	river.AddWorker(workers, &tickWorker{pool: config.Pool, interval: config.Sweep.Interval})
 	river.AddWorker(workers, &retentionWorker{pool: config.Pool, limits: config.Retention, log: config.Log})
 
@@ -172,6 +182,9 @@ func (e *Engine) Start(ctx context.Context) error {
 			e.log.ErrorContext(ctx, "the shared budget stopped", "error", err)
 		}
 	})
+	e.urgency.look(budgetCtx)
+	e.wait.Go(func() { e.urgency.run(budgetCtx) })
+	context.AfterFunc(ctx, e.beginToStop)
 	if err := e.River.Start(ctx); err != nil {
 		cancel()
 		e.wait.Wait()
@@ -184,8 +197,12 @@ func (e *Engine) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop lets running jobs end, for as long as the context allows, and then ends.
+// beginToStop tells those who would work on for long.
+func (e *Engine) beginToStop() { e.stop.Do(func() { close(e.stopping) }) }
+
+// Stop lets running jobs end, for as long as the context allows, and then ends. A sweep makes room at once.
 func (e *Engine) Stop(ctx context.Context) error {
+	e.beginToStop()
 	e.stopWrites()
 	err := e.River.Stop(ctx)
 	e.writing.Wait()

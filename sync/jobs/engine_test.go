@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
@@ -27,9 +26,18 @@ type world struct {
 	*leadgridtest.Server
 	pool   *pgxpool.Pool
 	engine *jobs.Engine
+	config jobs.Config
 }
 
 func newWorld(t *testing.T, options leadgridtest.Options, config jobs.Config) *world {
+	t.Helper()
+	w := prepareWorld(t, options, config)
+	w.start(t)
+	return w
+}
+
+// prepareWorld leaves it to the test to start the engine.
+func prepareWorld(t *testing.T, options leadgridtest.Options, config jobs.Config) *world {
 	t.Helper()
 	w := &world{Server: leadgridtest.New(options), pool: pgtest.New(t)}
 	t.Cleanup(w.Close)
@@ -44,46 +52,41 @@ func newWorld(t *testing.T, options leadgridtest.Options, config jobs.Config) *w
 	if config.Lag == 0 {
 		config.Lag = 50 * time.Millisecond
 	}
-	if w.engine, err = jobs.New(config); err != nil {
+	w.config = config
+	w.renew(t)
+	return w
+}
+
+// renew takes a new engine, as a new process would.
+func (w *world) renew(t *testing.T) {
+	t.Helper()
+	var err error
+	if w.engine, err = jobs.New(w.config); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (w *world) start(t *testing.T) {
+	t.Helper()
 	if err := w.engine.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := w.engine.Stop(ctx); err != nil {
-			t.Errorf("stop: %v", err)
-		}
-	})
-	return w
+	t.Cleanup(func() { w.stop(t) })
+}
+
+func (w *world) stop(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := w.engine.Stop(ctx); err != nil {
+		t.Errorf("stop: %v", err)
+	}
 }
 
 // sync asks for a full sweep and waits until it has ended.
 func (w *world) sync(t *testing.T) *sweep.Sweep {
 	t.Helper()
-	return w.syncWith(t, false)
-}
-
-func (w *world) syncWith(t *testing.T, acceptDeletions bool) *sweep.Sweep {
-	t.Helper()
-	var id int64
-	err := pgx.BeginFunc(t.Context(), w.pool, func(tx pgx.Tx) (err error) {
-		id, err = jobs.RequestSweep(t.Context(), tx, w.engine.River, sweep.Full, nil, acceptDeletions)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s *sweep.Sweep
-	waitFor(t, "the sweep to end", func() bool {
-		if s, err = sweep.Load(t.Context(), w.pool, id); err != nil {
-			t.Fatal(err)
-		}
-		return s.Ended()
-	})
-	return s
+	return w.ended(t, w.request(t, sweep.Full))
 }
 
 func (w *world) wantEqual(t *testing.T, options oracle.Options) {

@@ -66,13 +66,19 @@ func (w *recheckWorker) Work(ctx context.Context, job *river.Job[events.RecheckA
 // sweepWorker works on a sweep for a while and comes back until it has ended.
 type sweepWorker struct {
 	river.WorkerDefaults[sweep.Args]
-	sweeper *sweep.Sweeper
-	log     *slog.Logger
-	metrics *metrics
+	sweeper  *sweep.Sweeper
+	stopping <-chan struct{}
+	log      *slog.Logger
+	metrics  *metrics
 }
 
 func (w *sweepWorker) Work(ctx context.Context, job *river.Job[sweep.Args]) error {
+	ctx, cancel := w.untilStopping(ctx)
+	defer cancel()
 	s, more, err := w.sweeper.Run(ctx, job.Args.Sweep, patience)
+	if errors.Is(context.Cause(ctx), errStopping) {
+		more, err = true, nil
+	}
 	if errors.Is(err, sweep.ErrNoSuchSweep) {
 		return river.JobCancel(err)
 	}
@@ -86,6 +92,22 @@ func (w *sweepWorker) Work(ctx context.Context, job *river.Job[sweep.Args]) erro
 		return river.JobSnooze(0)
 	}
 	return Outcome(err)
+}
+
+var errStopping = errors.New("the worker stops")
+
+// untilStopping ends the work when the engine begins to stop. A sweep's state is in Postgres and each of its steps may be
+// cut off, so that a deployment need not wait for a step that waits for LeadGrid.
+func (w *sweepWorker) untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-w.stopping:
+			cancel(errStopping)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // tickArgs asks whether a scheduled sweep is due.
@@ -102,7 +124,11 @@ type tickWorker struct {
 
 // Work asks for a scheduled sweep when the last one ended long enough ago, and for a full one where there never was one.
 func (w *tickWorker) Work(ctx context.Context, _ *river.Job[tickArgs]) error {
+	client := river.ClientFromContext[pgx.Tx](ctx)
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		if err := sweep.EndAbandoned(ctx, tx, client.Schema()); err != nil {
+			return err
+		}
 		var open, due, everFull bool
 		err := tx.QueryRow(ctx, `
 			SELECT coalesce(bool_or(state IN ('queued', 'running')), false),
@@ -119,7 +145,7 @@ func (w *tickWorker) Work(ctx context.Context, _ *river.Job[tickArgs]) error {
 		if !everFull {
 			kind = sweep.Full
 		}
-		_, err = RequestSweep(ctx, tx, river.ClientFromContext[pgx.Tx](ctx), kind, nil, false)
+		_, err = RequestSweep(ctx, tx, client, kind, nil, false)
 		return err
 	})
 }
@@ -128,7 +154,7 @@ func (w *tickWorker) Work(ctx context.Context, _ *river.Job[tickArgs]) error {
 func RequestSweep(
 	ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], kind sweep.Kind, resources []string, acceptDeletions bool,
 ) (id int64, err error) {
-	id, err = sweep.Request(ctx, tx, kind, resources, acceptDeletions)
+	id, err = sweep.Request(ctx, tx, client.Schema(), kind, resources, acceptDeletions)
 	if err != nil {
 		return 0, err
 	}

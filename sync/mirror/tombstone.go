@@ -72,13 +72,16 @@ func (m *Mirror) NotFound(ctx context.Context, tx pgx.Tx, kind mappings.Kind, id
 	return confirmed, nil
 }
 
-// Gone counts the rows of a kind that a GET has said 404 for and that are still live here.
-func (m *Mirror) Gone(ctx context.Context, kind mappings.Kind) (n int, err error) {
-	err = m.pool.QueryRow(ctx, `SELECT count(*) FROM sync_doubts WHERE kind = $1 AND reason = 'gone'`, kind).Scan(&n)
+// Gone counts the rows of a kind that are still live here and that a GET has said 404 for, and all those that a complete
+// read did not see, whether or not they have been asked for since.
+func (m *Mirror) Gone(ctx context.Context, kind mappings.Kind) (gone, missing int, err error) {
+	err = m.pool.QueryRow(ctx, `
+		SELECT count(*) FILTER (WHERE reason = 'gone'), count(*) FROM sync_doubts
+		WHERE kind = $1 AND reason IN ('gone', 'absent')`, kind).Scan(&gone, &missing)
 	if err != nil {
-		return 0, fmt.Errorf("count gone %s: %w", kind, err)
+		return 0, 0, fmt.Errorf("count gone %s: %w", kind, err)
 	}
-	return n, nil
+	return gone, missing, nil
 }
 
 // children are the tables whose rows go when a row of a kind goes, each with the column that names the parent.

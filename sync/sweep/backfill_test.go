@@ -36,7 +36,7 @@ func BenchmarkContacts(b *testing.B) {
 			began := b.Elapsed()
 			var id int64
 			err := pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) (err error) {
-				id, err = sweep.Request(b.Context(), tx, sweep.Full, []string{"contacts"}, false)
+				id, err = sweep.Request(b.Context(), tx, pgtest.Schemas.Queue, sweep.Full, []string{"contacts"}, false)
 				return err
 			})
 			if err != nil {

@@ -163,7 +163,7 @@ func (w *Sweeper) breakerOpen(ctx context.Context, s *Sweep, kind mappings.Kind)
 	if s.AcceptDeletions {
 		return false, nil
 	}
-	gone, err := w.mirror.Gone(ctx, kind)
+	gone, missing, err := w.mirror.Gone(ctx, kind)
 	if err != nil || gone <= breakerRows {
 		return false, err
 	}
@@ -174,9 +174,12 @@ func (w *Sweeper) breakerOpen(ctx context.Context, s *Sweep, kind mappings.Kind)
 	if float64(gone) <= breakerShare*float64(live) {
 		return false, nil
 	}
-	return true, w.breakOff(ctx, s, fmt.Sprintf(
-		"%d of %d %s are gone from LeadGrid at once: nothing was marked as deleted; if that is right, run `worker sync --accept-deletions`",
-		gone, live, kind))
+	what := fmt.Sprintf("%d of %d %s are gone from LeadGrid at once", missing, live, kind)
+	if gone < missing {
+		what = fmt.Sprintf("%d of %d %s are no longer in LeadGrid's lists, and %d of them that were asked for one by one are gone",
+			missing, live, kind, gone)
+	}
+	return true, w.breakOff(ctx, s, what+": nothing was marked as deleted; if that is right, run `worker sync --accept-deletions`")
 }
 
 // finish says as of when each table is complete, and ends the sweep.

@@ -191,9 +191,29 @@ type Args struct {
 // Kind is stored with every job: it never changes.
 func (Args) Kind() string { return "leadgrid_sweep" }
 
+// EndAbandoned ends the sweeps that nobody will work on: their job was cancelled, discarded or deleted. Others would
+// wait for them for ever.
+func EndAbandoned(ctx context.Context, tx pgx.Tx, queueSchema string) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE sync_sweeps s SET state = 'superseded', finished_at = now(), message = 'its job was removed from the queue'
+		WHERE state IN ('queued', 'running') AND NOT `+hasJob(queueSchema, `finalized_at IS NULL`), Args{}.Kind())
+	if err != nil {
+		return fmt.Errorf("end abandoned sweeps: %w", err)
+	}
+	return nil
+}
+
+// hasJob says in SQL that sweep s has a job of which the condition holds; $1 is the job's kind.
+func hasJob(queueSchema, condition string) string {
+	return `EXISTS (SELECT FROM ` + pgx.Identifier{queueSchema, "river_job"}.Sanitize() + ` j
+		WHERE j.kind = $1 AND j.args @> jsonb_build_object('sweep', s.id) AND j.` + condition + `)`
+}
+
 // Request asks for a sweep, in the caller's transaction, which also inserts the job that runs it. A full sweep takes the
-// place of scheduled ones that are under way.
-func Request(ctx context.Context, tx pgx.Tx, kind Kind, resources []string, acceptDeletions bool) (id int64, err error) {
+// place of scheduled ones that are under way, and of full ones whose last attempt failed if it reads all that they would.
+func Request(
+	ctx context.Context, tx pgx.Tx, queueSchema string, kind Kind, resources []string, acceptDeletions bool,
+) (id int64, err error) {
 	if len(resources) == 0 {
 		resources = ResourceNames
 	}
@@ -202,12 +222,16 @@ func Request(ctx context.Context, tx pgx.Tx, kind Kind, resources []string, acce
 			return 0, fmt.Errorf("unknown resource %q: choose from %v", resource, ResourceNames)
 		}
 	}
+	if err := EndAbandoned(ctx, tx, queueSchema); err != nil {
+		return 0, err
+	}
 	if kind == Full {
 		_, err := tx.Exec(ctx, `
-			UPDATE sync_sweeps SET state = 'superseded', finished_at = now()
-			WHERE kind = 'scheduled' AND state IN ('queued', 'running')`)
+			UPDATE sync_sweeps s SET state = 'superseded', finished_at = now()
+			WHERE state IN ('queued', 'running') AND (kind = 'scheduled' OR
+				resources <@ $2 AND `+hasJob(queueSchema, `state = 'retryable'`)+`)`, Args{}.Kind(), resources)
 		if err != nil {
-			return 0, fmt.Errorf("supersede scheduled sweeps: %w", err)
+			return 0, fmt.Errorf("supersede sweeps: %w", err)
 		}
 	}
 	err = tx.QueryRow(ctx, `INSERT INTO sync_sweeps (kind, resources, accept_deletions) VALUES ($1, $2, $3) RETURNING id`,
@@ -216,4 +240,14 @@ func Request(ctx context.Context, tx pgx.Tx, kind Kind, resources []string, acce
 		return 0, fmt.Errorf("request sweep: %w", err)
 	}
 	return id, nil
+}
+
+// LongestOpen says how long ago the oldest sweep that has not ended was asked for; 0 if there is none.
+func LongestOpen(ctx context.Context, pool *pgxpool.Pool) (waited time.Duration, err error) {
+	err = pool.QueryRow(ctx, `
+		SELECT coalesce(now() - min(requested_at), '0') FROM sync_sweeps WHERE state IN ('queued', 'running')`).Scan(&waited)
+	if err != nil {
+		return 0, fmt.Errorf("look for the oldest sweep: %w", err)
+	}
+	return waited, nil
 }

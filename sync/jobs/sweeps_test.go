@@ -1,0 +1,121 @@
+package jobs_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
+)
+
+func TestPromise8_AnOverdueSweepGetsALargerShare(t *testing.T) {
+	w := prepareWorld(t, leadgridtest.Options{}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 20})
+	id := w.request(t, sweep.Full)
+	if _, err := w.pool.Exec(t.Context(), `UPDATE sync_sweeps SET requested_at = now() - interval '3 hours'`); err != nil {
+		t.Fatal(err)
+	}
+	w.start(t)
+	waitFor(t, "the sweep's share to rise", func() bool {
+		status, err := w.engine.Budget.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		share := status.Guaranteed[budget.Sweeps] // three intervals old, so two late
+		return share > 0.29 && share < 0.31
+	})
+	w.ended(t, id)
+}
+
+// Not one step of the sweep can end while LeadGrid is silent.
+func TestASweepMakesRoomForAStop(t *testing.T) {
+	silent := leadgridtest.Settings{Faults: leadgridtest.Faults{HangBefore: 1, HangFor: time.Hour}}
+	w := prepareWorld(t, leadgridtest.Options{Settings: silent}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 20, Notes: 20})
+	id := w.request(t, sweep.Full)
+	ctx, terminate := context.WithCancel(t.Context())
+	if err := w.engine.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the sweep to ask LeadGrid", func() bool { return len(w.Ledger()) > 0 })
+	terminate()
+	<-w.engine.Stopped()
+	w.stop(t)
+	var madeRoom bool // as against being cut off, when River has waited long enough
+	err := w.pool.QueryRow(t.Context(), `SELECT coalesce(metadata->>'snoozes', '0') <> '0' FROM leadgrid_queue.river_job
+		WHERE kind = 'leadgrid_sweep'`).Scan(&madeRoom)
+	if s := w.load(t, id); err != nil || !madeRoom || s.State != sweep.Running {
+		t.Fatalf("the sweep is %s and its job came back by itself: %t (%v)", s.State, madeRoom, err)
+	}
+
+	w.Change(func(s *leadgridtest.Settings) { s.Faults = leadgridtest.Faults{} })
+	w.renew(t)
+	w.start(t)
+	if s := w.ended(t, id); s.State != sweep.Done {
+		t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
+	}
+	w.wantEqual(t, oracle.Options{})
+}
+
+func TestASweepThatNobodyWorksOnHoldsUpNoOther(t *testing.T) {
+	w := prepareWorld(t, leadgridtest.Options{}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 5})
+	older := w.request(t, sweep.Full)
+	for what, spoil := range map[string]string{
+		"was cancelled": `UPDATE leadgrid_queue.river_job SET state = 'cancelled', finalized_at = now()`,
+		"was deleted":   `DELETE FROM leadgrid_queue.river_job`,
+		"keeps failing": `UPDATE leadgrid_queue.river_job SET state = 'retryable', scheduled_at = now() + interval '1 hour'`,
+	} {
+		if _, err := w.pool.Exec(t.Context(), spoil+` WHERE (args->>'sweep')::bigint = $1`, older); err != nil {
+			t.Fatal(err)
+		}
+		newer := w.request(t, sweep.Full)
+		if s := w.load(t, older); s.State != sweep.Superseded {
+			t.Errorf("a sweep whose job %s is %s", what, s.State)
+		}
+		older = newer
+	}
+	last := w.request(t, sweep.Full) // waits for the one before it, which somebody does work on
+	w.start(t)
+	for _, id := range []int64{older, last} {
+		if s := w.ended(t, id); s.State != sweep.Done {
+			t.Errorf("sweep %d ended as %s: %v", id, s.State, s.Message)
+		}
+	}
+}
+
+func (w *world) request(t *testing.T, kind sweep.Kind) (id int64) {
+	t.Helper()
+	err := pgx.BeginFunc(t.Context(), w.pool, func(tx pgx.Tx) (err error) {
+		id, err = jobs.RequestSweep(t.Context(), tx, w.engine.River, kind, nil, false)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func (w *world) load(t *testing.T, id int64) *sweep.Sweep {
+	t.Helper()
+	s, err := sweep.Load(t.Context(), w.pool, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (w *world) ended(t *testing.T, id int64) (s *sweep.Sweep) {
+	t.Helper()
+	waitFor(t, "the sweep to end", func() bool {
+		s = w.load(t, id)
+		return s.Ended()
+	})
+	return s
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 )
@@ -37,14 +38,24 @@ type Column struct {
 	Field string // where its value is in the object: a field, or a path of fields separated by dots
 }
 
+// Raw says what the column _raw holds.
+type Raw string
+
+// What _raw may hold. Where it is not all, what no column holds is left out wherever the object goes.
+const (
+	RawAll    Raw = "all"    // the object as LeadGrid gave it, fields that no column holds included
+	RawMapped Raw = "mapped" // only the fields that columns hold
+	RawDrop   Raw = "drop"   // nothing: the columns are all that is kept
+)
+
 // Table maps one kind of object.
 type Table struct {
 	Kind    Kind
 	Key     []string
 	Columns []Column
 	Rules   []Rule // what may be kept of some fields
-	// MappedOnly leaves out every field that no column holds.
-	MappedOnly bool
+	Raw     Raw
+	History bool // every version of a row is kept
 
 	hashKey []byte
 }
@@ -86,7 +97,7 @@ func parse(text []byte) (*Mapping, error) {
 		if !slices.Contains(Kinds, kind) {
 			return nil, fmt.Errorf("unknown table %q", kind)
 		}
-		table := &Table{Kind: kind, Key: entry.Key}
+		table := &Table{Kind: kind, Key: entry.Key, Raw: RawAll}
 		for _, column := range entry.Columns {
 			columnType := Type(fmt.Sprint(column.Value))
 			if !columnType.valid() {
@@ -111,6 +122,17 @@ func (t *Table) Row(object Object) []*string {
 		row[i] = column.Type.Convert(object.lookup(column.Field))
 	}
 	return row
+}
+
+// Object rebuilds an object from its row, given as to_jsonb gives it: what is known of it where _raw is not kept.
+func (t *Table) Object(row Object) Object {
+	object := make(Object, len(t.Columns))
+	for _, column := range t.Columns {
+		if value, ok := row[column.Name]; ok && string(value) != "null" {
+			object.put(strings.Split(column.Field, "."), value)
+		}
+	}
+	return object
 }
 
 // ID gives the object's key, one text per key column. ok is false when a key is missing or neither text nor number.

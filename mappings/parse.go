@@ -87,7 +87,8 @@ func (p *overlay) tables(body ast.Node) {
 			p.wrong(entry.Key, "there is no table %q: it is one of %s", kind, list(Kinds))
 			continue
 		}
-		for _, section := range p.entries(entry.Value, "below a table stand fields:, columns: and raw:") {
+		var raw ast.Node
+		for _, section := range p.entries(entry.Value, "below a table stand "+sections) {
 			switch name := nameOf(section.Key); name {
 			case "fields":
 				for _, field := range p.entries(section.Value, "fields: names fields, each with leave out, hash or domain") {
@@ -98,17 +99,46 @@ func (p *overlay) tables(body ast.Node) {
 					p.column(table, column)
 				}
 			case "raw":
-				switch keep := nameOf(section.Value); keep {
-				case "all":
-				case "mapped":
-					table.MappedOnly = true
-				default:
-					p.wrong(section.Value, "raw: is all, or mapped: then _raw holds only what columns hold; not %q", keep)
+				table.Raw = Raw(nameOf(section.Value))
+				if !slices.Contains(raws, table.Raw) {
+					p.wrong(section.Value, "raw: is all, mapped (_raw holds only what columns hold) or drop (it holds nothing), not %q", table.Raw)
+				}
+				raw = section.Value
+			case "history":
+				history := nameOf(section.Value)
+				table.History = history == "on" || history == "true"
+				if !table.History && history != "off" && history != "false" {
+					p.wrong(section.Value, "history: is on (every version of a row is kept) or off, not %q", history)
 				}
 			case "key":
 				p.wrong(section.Key, "the key of %s stays as it is", kind)
 			default:
-				p.wrong(section.Key, "%q means nothing here: below a table stand fields:, columns: and raw:", name)
+				p.wrong(section.Key, "%q means nothing here: below a table stand %s", name, sections)
+			}
+		}
+		if table.Raw == RawDrop {
+			p.rebuildable(table, raw)
+		}
+	}
+}
+
+// sections are what may stand below a table.
+const sections = "fields:, columns:, raw: and history:"
+
+var raws = []Raw{RawAll, RawMapped, RawDrop}
+
+// rebuildable makes sure that the columns say what the object was: without _raw there is nothing else to merge with what a
+// thinner list tells.
+func (p *overlay) rebuildable(table *Table, raw ast.Node) {
+	for i, a := range table.Columns {
+		for _, b := range table.Columns[i+1:] {
+			switch {
+			case a.Field == b.Field && a.Type != b.Type:
+				p.wrong(raw, "raw: drop does not go with two columns of different types from one field: %s.%s and %s both come from %s",
+					table.Kind, a.Name, b.Name, a.Field)
+			case strings.HasPrefix(a.Field, b.Field+"."), strings.HasPrefix(b.Field, a.Field+"."):
+				p.wrong(raw, "raw: drop does not go with a column that lies inside another one: %s.%s comes from %s, and %s from %s",
+					table.Kind, a.Name, a.Field, b.Name, b.Field)
 			}
 		}
 	}
@@ -149,6 +179,8 @@ func (p *overlay) column(table *Table, entry *ast.MappingValueNode) {
 	switch {
 	case slices.Contains(fixed, column.Name):
 		p.wrong(entry.Key, "%s.%s stays as it is: the mirror needs it", table.Kind, column.Name)
+	case column.Name == "valid_from", column.Name == "valid_to":
+		p.wrong(entry.Key, "%s.%s is a column of every table's history: give yours another name", table.Kind, column.Name)
 	case !columnName.MatchString(column.Name):
 		p.wrong(entry.Key, "%q is no name for a column: use lower-case letters, digits and _, and begin with a letter", column.Name)
 	case column.Type == "none":
@@ -196,23 +228,43 @@ func list[T ~string](names []T) string {
 	return strings.Join(texts, ", ")
 }
 
-// Statement is one step of DDL.
-type Statement struct {
-	Table Kind
-	SQL   string // with unqualified names
+// DDL gives the statements, with unqualified names, that a mapping adds to what every mirror has. They are additive: a
+// column that a mapping no longer fills stays, empty, for the views that use it.
+func (m *Mapping) DDL() []string {
+	statements := m.NewColumns()
+	for _, kind := range Kinds {
+		statements = append(statements, m.tables[kind].Triggers()...)
+	}
+	return statements
 }
 
-// DDL gives the columns that the mapping adds to those every mirror has. It is additive: a column that a mapping no longer
-// fills stays, empty, for the views that use it.
-func (m *Mapping) DDL() (statements []Statement) {
+// NewColumns gives the statements that add columns, to the tables and their histories.
+func (m *Mapping) NewColumns() (statements []string) {
 	plain := Default()
 	for _, kind := range Kinds {
 		for _, column := range m.tables[kind].Columns {
-			if !slices.ContainsFunc(plain.tables[kind].Columns, func(c Column) bool { return c.Name == column.Name }) {
-				statements = append(statements, Statement{kind, fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %q %s", kind, column.Name, column.Type)})
+			if slices.ContainsFunc(plain.tables[kind].Columns, func(c Column) bool { return c.Name == column.Name }) {
+				continue
+			}
+			for _, table := range []string{string(kind), string(kind) + "_history"} {
+				statements = append(statements, fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %q %s", table, column.Name, column.Type))
 			}
 		}
 	}
+	return statements
+}
+
+// Triggers gives the statements that keep the table's history, none where it is off.
+func (t *Table) Triggers() (statements []string) {
+	if !t.History {
+		return nil
+	}
+	for event, rows := range map[string]string{"INSERT": "NEW TABLE AS after", "UPDATE": "OLD TABLE AS before NEW TABLE AS after"} {
+		statements = append(statements, fmt.Sprintf(
+			"CREATE OR REPLACE TRIGGER history_of_%s AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION sync_keep_versions('%s')",
+			strings.ToLower(event), event, t.Kind, rows, strings.Join(t.Key, "', '")))
+	}
+	slices.Sort(statements)
 	return statements
 }
 
@@ -222,8 +274,11 @@ func (m *Mapping) YAML() string {
 	for _, kind := range Kinds {
 		table := m.tables[kind]
 		fmt.Fprintf(&b, "%s:\n", kind)
-		if table.MappedOnly {
-			b.WriteString("  raw: mapped\n")
+		if table.Raw != RawAll {
+			fmt.Fprintf(&b, "  raw: %s\n", table.Raw)
+		}
+		if table.History {
+			b.WriteString("  history: on\n")
 		}
 		if len(table.Rules) > 0 {
 			b.WriteString("  fields:\n")

@@ -32,7 +32,7 @@ type Rule struct {
 // Strict reports whether the mapping keeps anything out.
 func (m *Mapping) Strict() bool {
 	for _, table := range m.tables {
-		if len(table.Rules) > 0 || table.MappedOnly {
+		if table.Strict() {
 			return true
 		}
 	}
@@ -40,7 +40,7 @@ func (m *Mapping) Strict() bool {
 }
 
 // Strict reports whether the table keeps anything out.
-func (t *Table) Strict() bool { return len(t.Rules) > 0 || t.MappedOnly }
+func (t *Table) Strict() bool { return len(t.Rules) > 0 || t.Raw != RawAll }
 
 // Lands reports whether anything of a field may land.
 func (t *Table) Lands(field string) bool {
@@ -54,7 +54,7 @@ func (t *Table) Shape(object Object) Object {
 	}
 	shaped := make(Object, len(object))
 	for field, value := range object {
-		if t.MappedOnly && !slices.ContainsFunc(t.Columns, func(c Column) bool { return top(c.Field) == field }) {
+		if t.Raw != RawAll && !slices.ContainsFunc(t.Columns, func(c Column) bool { return top(c.Field) == field }) {
 			continue
 		}
 		shaped[field] = value
@@ -137,7 +137,7 @@ func (m *Mapping) Payload(body []byte) (payload []byte, ok bool) {
 	keeps := map[string]Keep{}
 	mappedOnly := false
 	for _, table := range m.tables {
-		mappedOnly = mappedOnly || table.MappedOnly
+		mappedOnly = mappedOnly || table.Raw != RawAll
 		for _, rule := range table.Rules {
 			// Of a nested field, everything it stands in goes.
 			field, keep := top(rule.Field), rule.Keep
@@ -232,4 +232,17 @@ func (o Object) lookup(path string) json.RawMessage {
 		return nil
 	}
 	return inner.lookup(rest)
+}
+
+// put sets the value at a path.
+func (o Object) put(path []string, value json.RawMessage) {
+	if len(path) > 1 {
+		inner := Object{}
+		if text, ok := o[path[0]]; ok {
+			_ = json.Unmarshal(text, &inner) // put there by the line below
+		}
+		inner.put(path[1:], value)
+		value, _ = json.Marshal(inner) // texts of JSON always encode
+	}
+	o[path[0]] = value
 }

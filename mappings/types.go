@@ -141,7 +141,7 @@ func fitsNumeric(s string) bool {
 	return true
 }
 
-// timeOf takes RFC 3339 with any fraction or offset. Postgres keeps microseconds and years 1 to 9999 are enough.
+// timeOf takes RFC 3339 with any fraction or offset, to the microsecond, as Postgres does; years 1 to 9999 are enough.
 func timeOf(value json.RawMessage) *string {
 	var s string
 	if err := json.Unmarshal(value, &s); err != nil {
@@ -151,6 +151,6 @@ func timeOf(value json.RawMessage) *string {
 	if err != nil || at.UTC().Year() < 1 || at.UTC().Year() > 9999 {
 		return nil
 	}
-	s = at.UTC().Format("2006-01-02 15:04:05.999999999Z07:00")
+	s = at.UTC().Round(time.Microsecond).Format("2006-01-02 15:04:05.999999Z07:00")
 	return &s
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
@@ -29,7 +28,7 @@ func (p *program) printMapping(context.Context, []string) error {
 	}
 	fmt.Fprint(p.out, mapping.YAML())
 	for _, statement := range mapping.DDL() {
-		fmt.Fprintf(p.out, "# %s;\n", statement.SQL)
+		fmt.Fprintf(p.out, "# %s;\n", statement)
 	}
 	return nil
 }
@@ -44,11 +43,7 @@ func (p *program) remap(ctx context.Context, pool *pgxpool.Pool, config settings
 		return err
 	}
 	m := mirror.New(pool, mirror.Options{Mapping: mapping})
-	var remapped mirror.Remapped
-	err = m.InTx(ctx, func(tx pgx.Tx) error {
-		remapped, err = m.Remap(ctx, tx, mapping)
-		return err
-	})
+	remapped, err := m.Remap(ctx)
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (p *program) migrate(ctx context.Context, to grantees) error {
 // grantLock keeps two from granting on one table at once, which Postgres answers with an error. Chosen once, never changed.
 const grantLock = 0x6c656164_6772_6e74 // "leadgrnt"
 
-// grantReading lets a role read what analysts work with: the mirrored tables, the stage history and all views. Events,
+// grantReading lets a role read what analysts work with: the mirrored tables, their histories and all views. Events,
 // commands and bookkeeping stay closed.
 func grantReading(ctx context.Context, tx pgx.Tx, schema, role string) error {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(grantLock)); err != nil {
@@ -79,7 +79,7 @@ func grantReading(ctx context.Context, tx pgx.Tx, schema, role string) error {
 	rows, err := tx.Query(ctx, `
 		SELECT relname FROM pg_class
 		WHERE relnamespace = quote_ident($1)::regnamespace
-		  AND (relkind IN ('v', 'm') AND relname <> 'commands_attention' OR relname = ANY ($2) OR relname = 'dossier_stage_history' AND relkind = 'r')
+		  AND (relkind IN ('v', 'm') AND relname <> 'commands_attention' OR relkind = 'r' AND (relname = 'dossier_stage_history' OR regexp_replace(relname, '_history$', '') = ANY ($2)))
 		ORDER BY relname`, schema, mappings.Kinds)
 	if err != nil {
 		return err

@@ -61,7 +61,8 @@ func (p *program) work(ctx context.Context, _ []string) error {
 	engine, _, err := config.Mirror.engine(pool, log, registry, &otherWork{
 		writes: writeback.Options{Paused: config.Writeback.Paused},
 		keep: retention.Limits{
-			Events: config.Retention.Events.Duration(), Commands: config.Retention.Commands.Duration(), Sweeps: config.Retention.Sweeps.Duration(),
+			Events: config.Retention.Events.Duration(), Commands: config.Retention.Commands.Duration(),
+			History: config.Retention.History.Duration(), Sweeps: config.Retention.Sweeps.Duration(),
 		},
 	})
 	if err != nil {

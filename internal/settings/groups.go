@@ -24,6 +24,7 @@ type everything struct {
 	Mappings
 	Sweep
 	Writeback
+	Retention
 	Listen
 	Admin
 	Log
@@ -185,6 +186,7 @@ func (s Sweep) Problems() (problems []string) {
 type Retention struct {
 	Events   Every `envconfig:"RETENTION_EVENTS" default:"720h" desc:"how long the bodies of webhooks are kept, or off; their ids, types and hashes stay"`
 	Commands Every `envconfig:"RETENTION_COMMANDS" default:"2160h" desc:"how long the arguments and results of finished write-back commands are kept, or off"`
+	History  Every `envconfig:"RETENTION_HISTORY" default:"17520h" desc:"how long versions of rows are kept that are no longer the last, or off"`
 	Sweeps   Every `envconfig:"RETENTION_SWEEPS" default:"720h" desc:"how long the bookkeeping of sweeps and of deleted rows is kept, or off"`
 }
 

@@ -3,8 +3,6 @@ package jobs_test
 import (
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
@@ -42,13 +40,10 @@ func TestPromise12_MappedOutLandsNowhere(t *testing.T) {
 	if _, err := before.pool.Exec(t.Context(), `CREATE VIEW theirs AS SELECT id, phone, email FROM contacts`); err != nil {
 		t.Fatal(err)
 	}
-	remap := func(w *world) (remapped mirror.Remapped) {
+	remap := func(w *world) mirror.Remapped {
 		t.Helper()
 		m := mirror.New(w.pool, mirror.Options{Mapping: mapping})
-		err := m.InTx(t.Context(), func(tx pgx.Tx) (err error) {
-			remapped, err = m.Remap(t.Context(), tx, mapping)
-			return err
-		})
+		remapped, err := m.Remap(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

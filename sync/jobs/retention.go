@@ -34,6 +34,6 @@ type retentionWorker struct {
 func (w *retentionWorker) Work(ctx context.Context, _ *river.Job[retentionArgs]) error {
 	report, err := retention.Apply(ctx, w.pool, w.limits)
 	w.log.LogAttrs(ctx, level(err), "retention", slog.Int64("events", report.Events), slog.Int64("commands", report.Commands),
-		slog.Int64("sweeps", report.Sweeps), slog.Int64("reads", report.Reads), reason(err))
+		slog.Int64("history", report.History), slog.Int64("sweeps", report.Sweeps), slog.Int64("reads", report.Reads), reason(err))
 	return Outcome(err)
 }

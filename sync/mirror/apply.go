@@ -79,6 +79,8 @@ type row struct {
 	older   bool
 	erased  bool // it is about somebody who was erased: only ids and times are told
 
+	rawless bool // it was rebuilt from its columns, while it is mapped anew
+
 	merged     mappings.Object
 	mergedHash int64
 }

@@ -185,6 +185,10 @@ func (m *Mirror) Erase(ctx context.Context, tx pgx.Tx, erasure Erasure) (certifi
 			return certificate, err
 		}
 		certificate.add(string(step.kind), n, "everything but ids and times")
+		if n, err = m.tables[step.kind].eraseHistory(ctx, tx, step.column, step.ids); err != nil {
+			return certificate, err
+		}
+		certificate.add(string(step.kind)+"_history", n, "everything but ids and times, of every version")
 	}
 	return certificate, m.eraseTraces(ctx, tx, people, &certificate)
 }
@@ -258,7 +262,7 @@ func (m *Mirror) eraseRows(ctx context.Context, tx pgx.Tx, t *table, column stri
 		rest := t.withoutPerson(row.known)
 		raws[i], hashes[i] = string(encode(rest)), t.hash(rest)
 	}
-	clear, err := clearedColumns(ctx, tx, t)
+	cleared, err := clearedColumns(ctx, tx, t.name, remains[t.mapping.Kind])
 	if err != nil {
 		return 0, err
 	}
@@ -269,27 +273,26 @@ func (m *Mirror) eraseRows(ctx context.Context, tx pgx.Tx, t *table, column stri
 		join = append(join, fmt.Sprintf("t.%s = k.k%d", quote(key), i+1))
 	}
 	tag, err := tx.Exec(ctx, fmt.Sprintf(`
-		UPDATE %s t SET %s_raw = CASE WHEN t._raw IS NOT NULL THEN k.raw::jsonb END, _original = NULL, _hash = k.hash,
+		UPDATE %s t SET %s = NULL, _raw = CASE WHEN t._raw IS NOT NULL THEN k.raw::jsonb END, _original = NULL, _hash = k.hash,
 		       _erased_at = now(), _changed_at = now()
 		FROM unnest(%s, $%d::text[], $%d::bigint[]) AS k (%s, raw, hash) WHERE %s`,
-		t.name, clear, t.keyParams, n+1, n+2, t.keyFields, strings.Join(join, " AND ")), append(args, raws, hashes)...)
+		t.name, strings.Join(cleared, " = NULL, "), t.keyParams, n+1, n+2, t.keyFields, strings.Join(join, " AND ")), append(args, raws, hashes)...)
 	if err != nil {
 		return 0, err
 	}
 	return tag.RowsAffected(), nil
 }
 
-// clearedColumns gives the assignments that empty a row.
-func clearedColumns(ctx context.Context, tx pgx.Tx, t *table) (string, error) {
+// clearedColumns lists the columns that are emptied: all of LeadGrid's and the customer's but those that remain.
+func clearedColumns(ctx context.Context, tx pgx.Tx, name string, remain []string) ([]string, error) {
 	rows, err := tx.Query(ctx, `
-		SELECT quote_ident(attname) || ' = NULL, ' FROM pg_attribute
+		SELECT quote_ident(attname) FROM pg_attribute
 		WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-		  AND left(attname, 1) <> '_' AND attname <> ALL ($2)`, t.name, remains[t.mapping.Kind])
+		  AND left(attname, 1) <> '_' AND attname <> ALL ($2)`, name, remain)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	assignments, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	return strings.Join(assignments, ""), err
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // dossiersAbout lists the dossiers that are about these contacts as far as anyone can tell, those erased already excepted.
@@ -327,7 +330,9 @@ func loadPeople(ctx context.Context, tx pgx.Tx, contacts []string) (*people, err
 	p := &people{ids: contacts}
 	err := p.addWords(ctx, tx, `
 		SELECT v FROM contacts c, unnest(ARRAY[c.full_name, c.email, c.phone, c.linkedin_url]) AS v WHERE c.id = ANY ($1)
-		UNION SELECT v FROM dossier_contacts l, unnest(ARRAY[l.full_name, l.email]) AS v WHERE l.contact_id = ANY ($1)`, contacts)
+		UNION SELECT v FROM contacts_history c, unnest(ARRAY[c.full_name, c.email, c.phone, c.linkedin_url]) AS v WHERE c.id = ANY ($1)
+		UNION SELECT v FROM dossier_contacts l, unnest(ARRAY[l.full_name, l.email]) AS v WHERE l.contact_id = ANY ($1)
+		UNION SELECT v FROM dossier_contacts_history l, unnest(ARRAY[l.full_name, l.email]) AS v WHERE l.contact_id = ANY ($1)`, contacts)
 	return p, err
 }
 
@@ -335,7 +340,9 @@ func loadPeople(ctx context.Context, tx pgx.Tx, contacts []string) (*people, err
 func (p *people) addDossiers(ctx context.Context, tx pgx.Tx, dossiers []string) error {
 	return p.addWords(ctx, tx, `
 		SELECT v FROM dossiers d, unnest(ARRAY[d.name, d.email, d.phone]) AS v WHERE d.id = ANY ($1)
-		UNION SELECT content FROM notes WHERE dossier_id = ANY ($1)`, dossiers)
+		UNION SELECT v FROM dossiers_history d, unnest(ARRAY[d.name, d.email, d.phone]) AS v WHERE d.id = ANY ($1)
+		UNION SELECT content FROM notes WHERE dossier_id = ANY ($1)
+		UNION SELECT content FROM notes_history WHERE dossier_id = ANY ($1)`, dossiers)
 }
 
 func (p *people) addWords(ctx context.Context, tx pgx.Tx, sql string, ids []string) error {

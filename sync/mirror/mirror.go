@@ -40,10 +40,11 @@ type Options struct {
 
 // Mirror writes mirrored rows. It is safe for use by many goroutines and many processes at once.
 type Mirror struct {
-	pool   *pgxpool.Pool
-	tables map[mappings.Kind]*table
-	lag    time.Duration
-	queue  string
+	pool    *pgxpool.Pool
+	mapping *mappings.Mapping
+	tables  map[mappings.Kind]*table
+	lag     time.Duration
+	queue   string
 }
 
 // New returns a Mirror that writes through pool, whose search_path must be the mirror's schema.
@@ -54,7 +55,7 @@ func New(pool *pgxpool.Pool, options Options) *Mirror {
 	if options.Lag == 0 {
 		options.Lag = DefaultLag
 	}
-	m := &Mirror{pool: pool, lag: options.Lag, queue: options.QueueSchema, tables: make(map[mappings.Kind]*table)}
+	m := &Mirror{pool: pool, mapping: options.Mapping, lag: options.Lag, queue: options.QueueSchema, tables: make(map[mappings.Kind]*table)}
 	for i, kind := range mappings.Kinds {
 		m.tables[kind] = newTable(options.Mapping.Table(kind), i)
 	}

@@ -49,8 +49,12 @@ func encode(object mappings.Object) json.RawMessage {
 }
 
 // hash is the same for two objects that say the same: key order, escapes, the way a number or a documented time is
-// written and nulls that are spelled out or left out make no difference.
+// written and nulls that are spelled out or left out make no difference. Where _raw is not kept, what the columns cannot
+// hold makes none either: it must be the same for an object and for what can be rebuilt of it.
 func (t *table) hash(object mappings.Object) int64 {
+	if t.mapping.Raw == mappings.RawDrop {
+		return t.hashColumns(object)
+	}
 	var b bytes.Buffer
 	for _, key := range sortedKeys(object) {
 		value := object[key]
@@ -65,6 +69,23 @@ func (t *table) hash(object mappings.Object) int64 {
 			}
 		}
 		canonical(&b, value)
+	}
+	return int64(xxhash.Sum64(b.Bytes()))
+}
+
+func (t *table) hashColumns(object mappings.Object) int64 {
+	var b bytes.Buffer
+	for i, value := range t.mapping.Row(object) {
+		if value == nil {
+			continue
+		}
+		writeString(&b, t.mapping.Columns[i].Name)
+		switch t.mapping.Columns[i].Type {
+		case mappings.Numeric, mappings.JSONB:
+			canonical(&b, json.RawMessage(*value))
+		default:
+			writeString(&b, *value)
+		}
 	}
 	return int64(xxhash.Sum64(b.Bytes()))
 }

@@ -38,52 +38,147 @@ type Remapped struct {
 // remapAtOnce is how many rows are looked at between two questions.
 const remapAtOnce = 500
 
-// Remap makes the database follow the mapping, in the caller's transaction: it adds columns, fills them from _raw without
-// asking LeadGrid, and takes what must not be kept out of rows and stored events. It may be repeated: what follows the
-// mapping already is not written.
-func (m *Mirror) Remap(ctx context.Context, tx pgx.Tx, mapping *mappings.Mapping) (remapped Remapped, err error) {
+// Remap makes the database follow the mirror's mapping: it adds columns, fills them from _raw without asking LeadGrid, takes
+// what must not be kept out of rows, their history and stored events, and begins or ends histories. It may be repeated: what
+// follows the mapping already is not written.
+func (m *Mirror) Remap(ctx context.Context) (remapped Remapped, err error) {
+	// The columns come first, in a short transaction: adding one locks readers out.
+	if err := m.InTx(ctx, func(tx pgx.Tx) error { return m.addColumns(ctx, tx) }); err != nil {
+		return remapped, fmt.Errorf("add columns: %w", err)
+	}
+	err = m.InTx(ctx, func(tx pgx.Tx) error {
+		remapped = Remapped{}
+		if err := m.lockAll(ctx, tx); err != nil {
+			return err
+		}
+		for _, kind := range mappings.Kinds {
+			if err := m.tables[kind].remap(ctx, tx, &remapped); err != nil {
+				return fmt.Errorf("remap %s: %w", kind, err)
+			}
+			if err := m.tables[kind].keepHistory(ctx, tx); err != nil {
+				return fmt.Errorf("history of %s: %w", kind, err)
+			}
+		}
+		if !m.mapping.Strict() {
+			return nil
+		}
+		if remapped.Events, err = remapEvents(ctx, tx, m.mapping); err != nil {
+			return fmt.Errorf("remap events: %w", err)
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM sync_oddities WHERE NOT starts_with(encode(body, 'escape'), 'sha256:')`); err != nil {
+			return fmt.Errorf("remap oddities: %w", err)
+		}
+		return nil
+	})
+	return remapped, err
+}
+
+// lockAll waits for every write of rows under way, and keeps others out until the transaction ends.
+func (m *Mirror) lockAll(ctx context.Context, tx pgx.Tx) error {
 	batch := &pgx.Batch{}
 	for _, kind := range mappings.Kinds {
 		batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, m.tables[kind].lock)
 	}
-	for _, statement := range mapping.DDL() {
-		batch.Queue(statement.SQL)
+	return tx.SendBatch(ctx, batch).Close()
+}
+
+func (m *Mirror) addColumns(ctx context.Context, tx pgx.Tx) error {
+	if err := m.lockAll(ctx, tx); err != nil {
+		return err
 	}
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return remapped, fmt.Errorf("add columns: %w", err)
+	for _, statement := range m.mapping.NewColumns() {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return err
+		}
 	}
-	for _, kind := range mappings.Kinds {
-		n, err := m.tables[kind].remap(ctx, tx)
+	return nil
+}
+
+// remap writes the rows of a table, and of its history, that do not follow its mapping.
+func (t *table) remap(ctx context.Context, tx pgx.Tx, remapped *Remapped) error {
+	for _, history := range []bool{false, true} {
+		n, err := t.remapRows(ctx, tx, history)
 		if err != nil {
-			return remapped, fmt.Errorf("remap %s: %w", kind, err)
+			return err
 		}
 		remapped.Rows += n
 	}
-	if mapping.Strict() {
-		if remapped.Events, err = remapEvents(ctx, tx, mapping); err != nil {
-			return remapped, fmt.Errorf("remap events: %w", err)
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM sync_oddities WHERE NOT starts_with(encode(body, 'escape'), 'sha256:')`); err != nil {
-			return remapped, fmt.Errorf("remap oddities: %w", err)
-		}
-	}
-	return remapped, nil
+	return nil
 }
 
-// remap writes the rows of a table that do not follow its mapping.
-func (t *table) remap(ctx context.Context, tx pgx.Tx) (total int64, err error) {
-	keys := `ARRAY[` + quoteAll(t.mapping.Key) + `]::text[]`
+func (t *table) remapRows(ctx context.Context, tx pgx.Tx, history bool) (total int64, err error) {
+	name, original := t.name, "_original"
+	if history {
+		name, original = t.history, "NULL::bytea"
+	}
+	update, err := t.remapping(ctx, tx, name, history)
+	if err != nil {
+		return 0, err
+	}
+	// Nobody else writes here meanwhile, so that a row is where the cursor saw it.
+	_, err = tx.Exec(ctx, `DECLARE remapping NO SCROLL CURSOR FOR
+		SELECT ctid::text, _raw, `+original+`, CASE WHEN _raw IS NULL THEN to_jsonb(t) END FROM `+name+` t`)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		places, rows, err := t.nextToRemap(ctx, tx)
+		if err != nil {
+			return total, err
+		}
+		if len(rows) == 0 {
+			_, err := tx.Exec(ctx, `CLOSE remapping`)
+			return total, err
+		}
+		args := t.upsertArgs(rows, 0)
+		values := len(t.mapping.Columns) + 1 // and _raw
+		if !history {
+			values += 2 // _original and _hash
+		}
+		tag, err := tx.Exec(ctx, update, append([]any{places}, args[:values]...)...)
+		if err != nil {
+			return total, err
+		}
+		total += tag.RowsAffected()
+	}
+}
+
+// nextToRemap reads the next rows and maps them anew.
+func (t *table) nextToRemap(ctx context.Context, tx pgx.Tx) (places []string, rows []*row, err error) {
+	result, err := tx.Query(ctx, fmt.Sprintf(`FETCH %d FROM remapping`, remapAtOnce))
+	if err != nil {
+		return nil, nil, err
+	}
+	var place string
+	var raw, columns json.RawMessage
+	var original []byte
+	_, err = pgx.ForEachRow(result, []any{&place, &raw, &original, &columns}, func() error {
+		known, err := t.knownFrom(raw, original, columns)
+		if err != nil {
+			return err
+		}
+		r := &row{known: known, merged: t.mapping.Shape(known)}
+		if r.rawless = raw == nil && original == nil; !r.rawless || t.mapping.Raw == mappings.RawDrop {
+			r.mergedHash = t.hash(r.merged)
+		} // and else the next read writes the row again, with its _raw
+		places, rows = append(places, place), append(rows, r)
+		return nil
+	})
+	return places, rows, err
+}
+
+// remapping gives the statement that writes rows, by their places, where they differ.
+func (t *table) remapping(ctx context.Context, tx pgx.Tx, name string, history bool) (string, error) {
 	var assign, differs []string
 	add := func(column, value string) {
 		assign = append(assign, column+" = "+value)
 		differs = append(differs, fmt.Sprintf("t.%s IS DISTINCT FROM %s", column, value))
 	}
-	var params, fields []string
-	next := len(t.mapping.Key)
+	params, fields := []string{"$1::text[]"}, []string{"place"}
 	unnested := func(array string) string {
-		next++
-		params, fields = append(params, fmt.Sprintf("$%d::%s[]", next, array)), append(fields, fmt.Sprintf("v%d", next))
-		return fmt.Sprintf("x.v%d", next)
+		params = append(params, fmt.Sprintf("$%d::%s[]", len(params)+1, array))
+		fields = append(fields, fmt.Sprintf("v%d", len(params)))
+		return "x." + fields[len(fields)-1]
 	}
 	for _, column := range t.mapping.Columns {
 		value := unnested("text")
@@ -92,65 +187,33 @@ func (t *table) remap(ctx context.Context, tx pgx.Tx) (total int64, err error) {
 		}
 	}
 	add("_raw", unnested("text")+"::jsonb")
-	add("_original", unnested("bytea"))
-	add("_hash", unnested("bigint"))
-	emptied, err := t.unfilled(ctx, tx)
+	changed := ""
+	if !history {
+		add("_original", unnested("bytea"))
+		add("_hash", unnested("bigint"))
+		changed = ", _changed_at = now()"
+	}
+	emptied, err := t.unfilled(ctx, tx, name)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	for _, column := range emptied {
 		add(column, "NULL")
 	}
-	var join []string
-	for i, key := range t.mapping.Key {
-		join = append(join, fmt.Sprintf("t.%s = x.k%d", quote(key), i+1))
-	}
-	update := fmt.Sprintf(`UPDATE %s t SET %s, _changed_at = now() FROM unnest(%s, %s) AS x (%s, %s) WHERE %s AND (%s)`,
-		t.name, strings.Join(assign, ", "), t.keyParams, strings.Join(params, ", "), t.keyFields, strings.Join(fields, ", "),
-		strings.Join(join, " AND "), strings.Join(differs, " OR "))
-
-	for last := (*[]string)(nil); ; {
-		rows, err := tx.Query(ctx, `SELECT `+keys+` FROM `+t.name+` WHERE _raw IS NOT NULL AND ($1::text[] IS NULL OR `+keys+` > $1) ORDER BY 1 LIMIT $2`,
-			last, remapAtOnce)
-		if err != nil {
-			return total, err
-		}
-		found, err := pgx.CollectRows(rows, pgx.RowTo[[]string])
-		if err != nil || len(found) == 0 {
-			return total, err
-		}
-		last = &found[len(found)-1]
-		batch := make([]*row, len(found))
-		for i, key := range found {
-			batch[i] = &row{key: key, exists: true}
-		}
-		if err := t.loadKnown(ctx, tx, batch); err != nil {
-			return total, err
-		}
-		for _, row := range batch {
-			row.merged = t.mapping.Shape(row.known)
-			row.mergedHash = t.hash(row.merged)
-		}
-		args := t.upsertArgs(batch, 0)
-		args = args[:len(t.mapping.Columns)+3] // without who was erased and the observation
-		tag, err := tx.Exec(ctx, update, append(t.keyArrays(batch), args...)...)
-		if err != nil {
-			return total, err
-		}
-		total += tag.RowsAffected()
-	}
+	return fmt.Sprintf(`UPDATE %s t SET %s%s FROM unnest(%s) AS x (%s) WHERE t.ctid = x.place::tid AND (%s)`,
+		name, strings.Join(assign, ", "), changed, strings.Join(params, ", "), strings.Join(fields, ", "), strings.Join(differs, " OR ")), nil
 }
 
 // unfilled lists the columns that the mapping does not fill: they stay for the views that use them, and empty.
-func (t *table) unfilled(ctx context.Context, tx pgx.Tx) ([]string, error) {
-	names := make([]string, len(t.mapping.Columns))
-	for i, column := range t.mapping.Columns {
-		names[i] = column.Name
+func (t *table) unfilled(ctx context.Context, tx pgx.Tx, name string) ([]string, error) {
+	names := []string{"valid_from", "valid_to"}
+	for _, column := range t.mapping.Columns {
+		names = append(names, column.Name)
 	}
 	rows, err := tx.Query(ctx, `
 		SELECT quote_ident(attname) FROM pg_attribute
 		WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-		  AND left(attname, 1) <> '_' AND attname <> ALL ($2)`, t.name, names)
+		  AND left(attname, 1) <> '_' AND attname <> ALL ($2)`, name, names)
 	if err != nil {
 		return nil, err
 	}

@@ -109,19 +109,16 @@ func (m *Mirror) Thin(ctx context.Context, kind mappings.Kind, head []json.RawMe
 // hides reports whether a listed row lacks a value that the GET, which the mirror has applied, showed.
 func (m *Mirror) hides(ctx context.Context, table *table, get shape, listed map[string]mappings.Object) (bool, error) {
 	ids := sortedKeys(listed)
-	rows, err := m.pool.Query(ctx, `SELECT id, _raw FROM `+table.name+` WHERE id = ANY ($1)`, ids)
+	rows, err := m.pool.Query(ctx, `SELECT id, _raw, CASE WHEN _raw IS NULL THEN to_jsonb(t) END FROM `+table.name+` t WHERE id = ANY ($1)`, ids)
 	if err != nil {
 		return false, fmt.Errorf("load samples: %w", err)
 	}
 	var id string
-	var raw json.RawMessage
+	var raw, columns json.RawMessage
 	hides := false
-	_, err = pgx.ForEachRow(rows, []any{&id, &raw}, func() error {
-		var known mappings.Object
-		if raw == nil {
-			return nil // an object that is not kept tells nothing
-		}
-		if err := json.Unmarshal(raw, &known); err != nil {
+	_, err = pgx.ForEachRow(rows, []any{&id, &raw, &columns}, func() error {
+		known, err := table.knownFrom(raw, nil, columns)
+		if err != nil {
 			return err
 		}
 		for key, value := range known {

@@ -19,6 +19,7 @@ type table struct {
 	mapping *mappings.Table
 	lock    int
 	name    string
+	history string // the table with the versions of its rows
 	probe   string // of keys: the hash of each row that exists
 	known   string // of keys: the object of each row that exists
 	upsert  string
@@ -29,7 +30,7 @@ type table struct {
 }
 
 func newTable(mapping *mappings.Table, lock int) *table {
-	t := &table{mapping: mapping, lock: lock, name: quote(string(mapping.Kind)), times: make(map[string]bool)}
+	t := &table{mapping: mapping, lock: lock, name: quote(string(mapping.Kind)), history: historyOf(mapping.Kind), times: make(map[string]bool)}
 	for _, column := range mapping.Columns {
 		t.times[column.Field] = column.Type == mappings.TimestampTZ
 	}
@@ -43,7 +44,7 @@ func newTable(mapping *mappings.Table, lock int) *table {
 	t.keyParams, t.keyFields = strings.Join(keyParams, ", "), strings.Join(keyNames, ", ")
 	from := fmt.Sprintf(" FROM unnest(%s) WITH ORDINALITY AS k (%s, n) JOIN %s t ON %s", t.keyParams, t.keyFields, t.name, strings.Join(keyJoin, " AND "))
 	t.probe = `SELECT k.n, t._hash, t._deleted_at IS NOT NULL` + from
-	t.known = `SELECT k.n, t._raw, t._original` + from
+	t.known = `SELECT k.n, t._raw, t._original, CASE WHEN t._raw IS NULL THEN to_jsonb(t) END` + from
 
 	var names, values, params, fields, sets []string
 	add := func(name, array, value string) {
@@ -104,22 +105,31 @@ func (t *table) loadKnown(ctx context.Context, tx pgx.Tx, rows []*row) error {
 		return fmt.Errorf("read known rows: %w", err)
 	}
 	var n int64
-	var raw json.RawMessage
+	var raw, columns json.RawMessage
 	var original []byte
-	_, err = pgx.ForEachRow(result, []any{&n, &raw, &original}, func() error {
-		known := raw
-		if original != nil {
-			known = original
-		}
-		if known == nil {
-			return nil // the object is not kept: the row is told anew
-		}
-		return json.Unmarshal(known, &existing[n-1].known)
+	_, err = pgx.ForEachRow(result, []any{&n, &raw, &original, &columns}, func() (err error) {
+		existing[n-1].known, err = t.knownFrom(raw, original, columns)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("read known rows: %w", err)
 	}
 	return nil
+}
+
+// knownFrom gives the object that a row holds: its bytes where jsonb cannot hold them, or else _raw, or else what its columns
+// say.
+func (t *table) knownFrom(raw json.RawMessage, original []byte, columns json.RawMessage) (known mappings.Object, err error) {
+	if original != nil {
+		raw = original
+	}
+	if raw != nil {
+		err = json.Unmarshal(raw, &known)
+		return known, err
+	}
+	var row mappings.Object
+	err = json.Unmarshal(columns, &row)
+	return t.mapping.Object(row), err
 }
 
 // upsertArgs gives the rows as one array per column.
@@ -135,16 +145,7 @@ func (t *table) upsertArgs(rows []*row, observation int64) []any {
 		for i, value := range t.mapping.Row(row.merged) {
 			columns[i][j] = value
 		}
-		body := row.body
-		if row.known != nil {
-			body = encode(row.merged)
-		}
-		raw, same := mappings.Storable(body)
-		if !same {
-			originals[j] = body
-		}
-		text := string(raw)
-		columns[len(columns)-1][j] = &text
+		columns[len(columns)-1][j], originals[j] = t.raw(row)
 		hashes[j], erased[j] = row.mergedHash, row.erased
 	}
 	args := make([]any, 0, len(columns)+4)
@@ -156,6 +157,23 @@ func (t *table) upsertArgs(rows []*row, observation int64) []any {
 		args = append(args, erased)
 	}
 	return append(args, observation)
+}
+
+// raw gives what _raw and _original hold of a row.
+func (t *table) raw(row *row) (raw *string, original []byte) {
+	if t.mapping.Raw == mappings.RawDrop || row.rawless {
+		return nil, nil
+	}
+	body := row.body
+	if row.known != nil {
+		body = encode(row.merged)
+	}
+	fits, same := mappings.Storable(body)
+	if !same {
+		original = body
+	}
+	text := string(fits)
+	return &text, original
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -1,5 +1,5 @@
 // Package retention forgets what has been kept long enough: the bodies of stored webhooks, what finished write-back commands
-// said, and bookkeeping that nothing asks for any more.
+// said, versions of rows, and bookkeeping that nothing asks for any more.
 package retention
 
 import (
@@ -9,12 +9,15 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
 // Limits says how long what is kept. Zero keeps it for good.
 type Limits struct {
 	Events   time.Duration // payloads and bodies of webhooks; ids, types, times and hashes stay
 	Commands time.Duration // arguments and results of finished commands; their states and ids stay
+	History  time.Duration // versions of rows that are no longer the last
 	Sweeps   time.Duration // bookkeeping of sweeps, and of rows deleted since
 }
 
@@ -22,11 +25,12 @@ type Limits struct {
 type Report struct {
 	Events   int64
 	Commands int64
+	History  int64
 	Sweeps   int64
 	Reads    int64
 }
 
-// atOnce is how many flushes one statement empties: short transactions, so that nothing waits for them.
+// atOnce is how many flushes, or versions, one statement takes: short transactions, so that nothing waits for them.
 const atOnce = 500
 
 // Apply forgets what is due. It may run many times and in many places.
@@ -34,6 +38,11 @@ func Apply(ctx context.Context, pool *pgxpool.Pool, limits Limits) (report Repor
 	if limits.Events > 0 {
 		if report.Events, err = forgetEvents(ctx, pool, limits.Events); err != nil {
 			return report, fmt.Errorf("forget events: %w", err)
+		}
+	}
+	if limits.History > 0 {
+		if report.History, err = forgetVersions(ctx, pool, limits.History); err != nil {
+			return report, fmt.Errorf("forget versions: %w", err)
 		}
 	}
 	for _, step := range []struct {
@@ -99,4 +108,22 @@ func forgetEvents(ctx context.Context, pool *pgxpool.Pool, limit time.Duration) 
 		}
 		after = flushes[len(flushes)-1]
 	}
+}
+
+func forgetVersions(ctx context.Context, pool *pgxpool.Pool, limit time.Duration) (total int64, err error) {
+	for _, kind := range mappings.Kinds {
+		for {
+			tag, err := pool.Exec(ctx, `
+				WITH due AS (SELECT ctid FROM `+string(kind)+`_history WHERE valid_to < now() - $1::interval LIMIT $2 FOR UPDATE SKIP LOCKED)
+				DELETE FROM `+string(kind)+`_history WHERE ctid IN (SELECT ctid FROM due)`, limit, atOnce)
+			if err != nil {
+				return total, err
+			}
+			total += tag.RowsAffected()
+			if tag.RowsAffected() == 0 {
+				break
+			}
+		}
+	}
+	return total, nil
 }

@@ -30,6 +30,9 @@ func TestForgetsWhatIsDueAndNothingElse(t *testing.T) {
 			('full', '{}', 'done', now() - interval '50 days'), ('full', '{}', 'done', now() - interval '40 days'),
 			('scheduled', '{}', 'done', now() - interval '40 days'), ('scheduled', '{}', 'done', now() - interval '1 day')`,
 		`INSERT INTO dossiers (id, _deleted_at) VALUES ('here', NULL), ('gone', now())`,
+		`INSERT INTO dossiers_history (id, valid_from, valid_to) VALUES
+			('here', now() - interval '800 days', now() - interval '731 days'), ('here', now() - interval '731 days', now() - interval '729 days'),
+			('still', now() - interval '800 days', NULL)`,
 		`INSERT INTO sync_reads (kind, id, observation, began_at) VALUES
 			('dossiers', 'here', 1, now() - interval '50 days'), ('complete notes', 'here', 2, now() - interval '50 days'),
 			('dossiers', 'gone', 3, now() - interval '50 days'), ('complete dossier_contacts', 'gone', 4, now() - interval '50 days'),
@@ -39,18 +42,19 @@ func TestForgetsWhatIsDueAndNothingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	limits := retention.Limits{Events: 30 * day, Commands: 90 * day, Sweeps: 30 * day}
+	limits := retention.Limits{Events: 30 * day, Commands: 90 * day, History: 730 * day, Sweeps: 30 * day}
 	got, err := retention.Apply(t.Context(), pool, limits)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (retention.Report{Events: 3, Commands: 2, Sweeps: 2, Reads: 2}); got != want {
+	if want := (retention.Report{Events: 3, Commands: 2, History: 1, Sweeps: 2, Reads: 2}); got != want {
 		t.Errorf("forgot %+v, want %+v", got, want)
 	}
 	for sql, want := range map[string]string{
 		`SELECT string_agg(concat_ws(' ', encode(digest, 'escape'), id, type, dossier_id, payload, encode(body, 'escape')), '; ' ORDER BY digest) FROM webhook_events`: `a evt_a dossier.updated d1; b sha256:b; c evt_c note.created d2; d evt_d dossier.updated d3 {}`,
 		`SELECT string_agg(flush::text, ' ' ORDER BY flush) FROM sync_flushes`:                                                                                         `2 3`,
 		`SELECT string_agg(concat_ws(' ', state, arguments, error), '; ' ORDER BY number) FROM commands`:                                                               `done {}; refused {} forgotten; done {"c": 1}; done {"d": 1}; unknown {"e": 1}`,
+		`SELECT string_agg(id, ' ' ORDER BY id) FROM dossiers_history`:                                                                                                 `here still`,
 		`SELECT string_agg(id::text, ' ' ORDER BY id) FROM sync_sweeps`:                                                                                                `2 4`,
 		`SELECT string_agg(observation::text, ' ' ORDER BY observation) FROM sync_reads`:                                                                               `1 2 5`,
 	} {

@@ -151,7 +151,7 @@ func (w *Sweeper) poolless(ctx context.Context, sweep int64) (ids []string, err 
 			GROUP BY key
 		)
 		SELECT c.id FROM contacts c JOIN seen ON seen.key = hashtextextended(c.id, 0) AND NOT seen.pooled
-		WHERE c._raw->>'pool' IS NOT NULL AND c._deleted_at IS NULL
+		WHERE c.pool IS NOT NULL AND c._deleted_at IS NULL
 		LIMIT 1000`, sweep)
 		if err != nil {
 			return err

@@ -128,7 +128,7 @@ func fresh(ctx context.Context, api *leadgridapi.Client, kind mappings.Kind, id 
 
 func mirrored(ctx context.Context, pool *pgxpool.Pool, kind mappings.Kind, id string) (mappings.Object, error) {
 	var raw json.RawMessage
-	err := pool.QueryRow(ctx, `SELECT _raw FROM `+pgx.Identifier{string(kind)}.Sanitize()+` WHERE id = $1`, id).Scan(&raw)
+	err := pool.QueryRow(ctx, `SELECT coalesce(_raw, to_jsonb(t)) FROM `+pgx.Identifier{string(kind)}.Sanitize()+` t WHERE id = $1`, id).Scan(&raw)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("read the mirror: %w", err)
 	}

@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -118,4 +119,89 @@ func (w *world) ended(t *testing.T, id int64) (s *sweep.Sweep) {
 		return s.Ended()
 	})
 	return s
+}
+
+// asked counts the requests for links and notes, by dossier and what is asked for, since the ledger had n entries.
+func (w *world) asked(n int) map[string]int {
+	counts := make(map[string]int)
+	for _, request := range w.Ledger()[n:] {
+		if request.Operation == "links.list" || request.Operation == "notes.list" {
+			counts[request.Operation+" "+request.IDs[0]]++
+		}
+	}
+	return counts
+}
+
+func TestScheduledSweepsReadWhereChangeIsLikely(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 40, Contacts: 10})
+	ids, contact := w.DossierIDs(), w.ContactIDs()[0]
+	chatty, linked := ids[0], ids[1]
+	for n := range 250 {
+		if _, err := w.AddNote(chatty, fmt.Sprint("note ", n), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(w.UpdateDossier(linked, leadgridtest.Fields{"email": "ann@example.com"}))
+	must(w.UpdateContact(contact, leadgridtest.Fields{"email": "Ann@example.com"}))
+	scheduled := func() map[string]int {
+		t.Helper()
+		before := len(w.Ledger())
+		if s := w.ended(t, w.request(t, sweep.Scheduled)); s.State != sweep.Done {
+			t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
+		}
+		return w.asked(before)
+	}
+	if s := w.sync(t); s.State != sweep.Done {
+		t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
+	}
+
+	// Nothing has changed: one dossier's links and one's notes bring the rotation round in a week.
+	if asked := scheduled(); len(asked) != 2 {
+		t.Errorf("a sweep of 40 unchanged dossiers asked for links and notes of %v", asked)
+	}
+
+	// No event tells of these: a note and an edit in a dossier that changed, and a link.
+	_, err := w.AddNote(chatty, "one more", true)
+	must(err)
+	must(w.EditNote(chatty, w.NoteIDs(chatty)[3], "edited"))
+	must(w.UpdateDossier(chatty, leadgridtest.Fields{"role": "busy"}))
+	must(w.Link(linked, contact, "champion", false))
+	asked := scheduled()
+	if n := asked["notes.list "+chatty]; n != 1 {
+		t.Errorf("%d requests for what was added to 250 notes, want 1", n)
+	}
+	w.wantEqual(t, oracle.Options{Tables: []string{"dossiers", "contacts", "dossier_contacts"}})
+	differences, err := oracle.Differences(t.Context(), w.pool, oracle.Truth(w.Snapshot()), oracle.Options{Tables: []string{"notes"}})
+	if must(err); len(differences) != 1 {
+		t.Errorf("%d differences in notes, want the edited one alone: %v", len(differences), differences)
+	}
+	w.wantFreshAsOfOldestRead(t)
+
+	// Once its turn comes, the edit is seen.
+	_, err = w.pool.Exec(t.Context(), `UPDATE sync_reads SET began_at = began_at - interval '8 days' WHERE kind = 'complete notes' AND id = $1`, chatty)
+	must(err)
+	if asked := scheduled(); asked["notes.list "+chatty] != 3 {
+		t.Errorf("%d requests for all of 251 notes, want 3", asked["notes.list "+chatty])
+	}
+	w.wantEqual(t, oracle.Options{})
+}
+
+// wantFreshAsOfOldestRead checks that links and notes claim to be complete as of no later than any dossier's were read.
+func (w *world) wantFreshAsOfOldestRead(t *testing.T) {
+	t.Helper()
+	var tooFresh int
+	err := w.pool.QueryRow(t.Context(), `
+		SELECT count(*) FROM sync_freshness f JOIN sync_reads r ON r.kind = 'complete ' || f.table_name
+		WHERE f.complete_as_of > r.began_at OR f.complete_as_of > (SELECT complete_as_of FROM sync_freshness WHERE table_name = 'dossiers')`).
+		Scan(&tooFresh)
+	if err != nil || tooFresh > 0 {
+		t.Errorf("links or notes are said to be complete later than %d reads of theirs (%v)", tooFresh, err)
+	}
 }

@@ -30,6 +30,9 @@ var parentOf = map[mappings.Kind]struct {
 // LedgerKind names complete reads of parents in the ledger, beside the objects themselves.
 func LedgerKind(kind mappings.Kind) string { return "complete " + string(kind) }
 
+// LedgerTail names reads of the end of a dossier's notes in the ledger.
+const LedgerTail = "new notes"
+
 // ApplyComplete applies all pages of a complete read and judges what they left out: a live row that was absent from two
 // complete reads, the second of which began when no replica could still hide it, is gone (promise 5).
 func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (applied Applied, err error) {

@@ -11,10 +11,19 @@ import (
 )
 
 // CompleteAsOf notes that every change LeadGrid made to a table's objects before the observation began is in the mirror.
+// Stages, links and notes are no fresher than the table of their parents: those of a parent nobody knows were not read.
 func (m *Mirror) CompleteAsOf(ctx context.Context, tx pgx.Tx, kind mappings.Kind, at Observation, sweep int64) error {
+	parents := string(parentOf[kind].kind)
 	_, err := tx.Exec(ctx, `
-		UPDATE sync_freshness SET complete_as_of = $2, observation = $3, sweep = $4
-		WHERE table_name = $1 AND coalesce(complete_as_of, '-infinity') < $2`, kind, at.BeganAt, at.Number, sweep)
+		WITH at AS (
+			SELECT $2::timestamptz AS began, $3::bigint AS number WHERE $5 = ''
+			UNION ALL
+			SELECT least($2, p.complete_as_of), least($3, p.observation) FROM sync_freshness p
+			WHERE p.table_name = $5 AND p.complete_as_of IS NOT NULL
+		)
+		UPDATE sync_freshness f SET complete_as_of = at.began, observation = at.number, sweep = $4
+		FROM at WHERE f.table_name = $1 AND coalesce(f.complete_as_of, '-infinity') < at.began`,
+		kind, at.BeganAt, at.Number, sweep, parents)
 	if err != nil {
 		return fmt.Errorf("note that %s are complete: %w", kind, err)
 	}

@@ -27,24 +27,29 @@ type list struct {
 	parent   string
 	column   string // where the mirror keeps the parent, filled in where LeadGrid leaves it out
 	scope    string
+	from     int // the page to begin with
 	page     func(leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error)
 }
 
 // Notes reads all notes of a dossier.
 func (o *Observer) Notes(ctx context.Context, dossierID string, steps ...Step) (Result, error) {
-	return o.complete(ctx, list{
-		kind: mappings.Notes, endpoint: mirror.ListNotes, parent: dossierID, column: "dossier_id", scope: "notes:read",
+	return o.complete(ctx, o.notes(ctx, dossierID), steps)
+}
+
+func (o *Observer) notes(ctx context.Context, dossierID string) list {
+	return list{
+		kind: mappings.Notes, endpoint: mirror.ListNotes, parent: dossierID, column: "dossier_id", scope: "notes:read", from: 1,
 		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
 			page, err := o.api.ListNotes(ctx, dossierID, p)
 			return raws(page.Items, func(n leadgridapi.Note) json.RawMessage { return n.Raw }), page.Meta, err
 		},
-	}, steps)
+	}
 }
 
 // Links reads all contacts linked to a dossier.
 func (o *Observer) Links(ctx context.Context, dossierID string, steps ...Step) (Result, error) {
 	return o.complete(ctx, list{
-		kind: mappings.Links, endpoint: mirror.ListLinks, parent: dossierID, column: "dossier_id", scope: "contacts:read",
+		kind: mappings.Links, endpoint: mirror.ListLinks, parent: dossierID, column: "dossier_id", scope: "contacts:read", from: 1,
 		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
 			page, err := o.api.ListLinks(ctx, dossierID, p)
 			return raws(page.Items, func(l leadgridapi.Link) json.RawMessage { return l.Raw }), page.Meta, err
@@ -55,7 +60,7 @@ func (o *Observer) Links(ctx context.Context, dossierID string, steps ...Step) (
 // Stages reads all stages of a flow. A 404 counts as one for the flow, which has no GET of its own.
 func (o *Observer) Stages(ctx context.Context, flowID string, steps ...Step) (Result, error) {
 	return o.complete(ctx, list{
-		kind: mappings.Stages, endpoint: mirror.ListStages, parent: flowID, column: "flow_id", scope: "flows:read",
+		kind: mappings.Stages, endpoint: mirror.ListStages, parent: flowID, column: "flow_id", scope: "flows:read", from: 1,
 		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
 			if p.Page == 1 {
 				p = leadgridapi.PageRequest{} // LeadGrid does not say that stages come in pages
@@ -99,13 +104,13 @@ func (o *Observer) readAll(ctx context.Context, l list) (read mirror.Complete, s
 	read = mirror.Complete{Kind: l.kind, Parent: l.parent}
 	seen := make(map[string]bool)
 	totals := make(map[int]bool)
-	for n := 1; ; n++ {
+	for n := l.from; ; n++ {
 		var meta leadgridapi.Meta
 		objects, at, err := ask(ctx, o, l.scope, func() (objects []json.RawMessage, err error) {
 			objects, meta, err = l.page(leadgridapi.PageRequest{Page: n, PerPage: leadgridapi.MaxPerPage})
 			return objects, err
 		})
-		if n == 1 {
+		if n == l.from {
 			read.First = at
 		} else if errors.Is(err, leadgridapi.ErrNotFound) {
 			break // past the end; if the parent is gone the next read finds out
@@ -121,7 +126,7 @@ func (o *Observer) readAll(ctx context.Context, l list) (read mirror.Complete, s
 				fresh++
 			}
 		}
-		if n > 1 && fresh == 0 {
+		if n > l.from && fresh == 0 {
 			break // empty, or the first page again
 		}
 		read.Pages = append(read.Pages, mirror.Read{

@@ -198,66 +198,8 @@ func (w *Sweeper) readLists(resource string) func(ctx context.Context, s *Sweep)
 		if s.Kind == Full {
 			return w.readEach(ctx, s, mappings.Dossiers, kind, mirror.LedgerKind(kind), read)
 		}
-		return w.readChosen(ctx, s, kind, mirror.LedgerKind(kind), read)
+		return w.readChosen(ctx, s, kind, read)
 	}
-}
-
-// readChosen reads the links and notes of hot dossiers, of those whose contacts count other links than the mirror has, and
-// of as many cold ones, longest unread first, as keeps the rotation going.
-func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, kind mappings.Kind, ledger string, read reader) (over bool, err error) {
-	if s.Progress.Total == 0 {
-		var live int
-		if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM dossiers WHERE _deleted_at IS NULL`).Scan(&live); err != nil {
-			return false, fmt.Errorf("count dossiers: %w", err)
-		}
-		share := float64(w.options.Interval) / float64(w.options.Rotation)
-		s.Progress.Left = int(float64(live)*min(share, 1)) + 1
-		s.Progress.Total = live
-	}
-	rows, err := w.pool.Query(ctx, `
-		SELECT d.id, (d._changed_at > now() - $3::interval OR m.dossier_id IS NOT NULL) AS hot
-		FROM dossiers d
-		LEFT JOIN sync_reads last ON last.kind = $1 AND last.id = d.id
-		LEFT JOIN (
-			SELECT DISTINCT dc.dossier_id FROM dossier_contacts dc JOIN (
-				SELECT c.id FROM contacts c LEFT JOIN dossier_contacts k ON k.contact_id = c.id AND k._deleted_at IS NULL
-				WHERE c._deleted_at IS NULL AND c.dossier_count IS NOT NULL
-				GROUP BY c.id HAVING c.dossier_count <> count(k.dossier_id)
-			) odd ON odd.id = dc.contact_id
-		) m ON m.dossier_id = d.id
-		WHERE d._deleted_at IS NULL AND coalesce(last.observation, 0) < $2
-		ORDER BY hot DESC, last.observation NULLS FIRST, d.id LIMIT $4`,
-		ledger, s.Progress.Began.Number, w.options.Hot, chunk)
-	if err != nil {
-		return false, fmt.Errorf("choose dossiers: %w", err)
-	}
-	var ids []string
-	var id string
-	var hot bool
-	_, err = pgx.ForEachRow(rows, []any{&id, &hot}, func() error {
-		if slices.Contains(s.Progress.Failed, failedRead(kind, id)) {
-			return nil
-		}
-		if !hot {
-			if s.Progress.Left == 0 {
-				return nil
-			}
-			s.Progress.Left--
-		}
-		ids = append(ids, id)
-		return nil
-	})
-	if err != nil {
-		return false, fmt.Errorf("choose dossiers: %w", err)
-	}
-	if len(ids) == 0 {
-		return true, nil
-	}
-	if err := w.read(ctx, s, kind, ids, read); err != nil {
-		return false, err
-	}
-	s.Progress.Done += len(ids)
-	return false, w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
 }
 
 // until waits for a moment that is near, and asks to be called again for one that is not.

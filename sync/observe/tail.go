@@ -1,0 +1,62 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+)
+
+// NewNotes reads a dossier's notes from the page that holds the last one known: LeadGrid lists the oldest first. It sees
+// what was added but neither edits nor deletions; where that page does not go on from what is known, or is the first
+// anyway, all notes are read.
+func (o *Observer) NewNotes(ctx context.Context, dossierID string, steps ...Step) (Result, error) {
+	var known int
+	err := o.mirror.Pool().QueryRow(ctx,
+		`SELECT count(*) FROM notes WHERE dossier_id = $1 AND _deleted_at IS NULL`, dossierID).Scan(&known)
+	if err != nil {
+		return Result{}, fmt.Errorf("count the notes of dossier %s: %w", dossierID, err)
+	}
+	if known <= leadgridapi.MaxPerPage {
+		return o.Notes(ctx, dossierID, steps...)
+	}
+	result, continues, err := o.tail(ctx, dossierID, known, steps)
+	if err != nil || continues {
+		return result, err
+	}
+	all, err := o.Notes(ctx, dossierID, steps...)
+	all.Requests += result.Requests
+	return all, err
+}
+
+// tail reads and applies the end of a list of notes. Continues says whether it goes on from what is known, and so was applied.
+func (o *Observer) tail(ctx context.Context, dossierID string, known int, steps []Step) (result Result, continues bool, err error) {
+	l := o.notes(ctx, dossierID)
+	l.from = (known-1)/leadgridapi.MaxPerPage + 1
+	before := (l.from - 1) * leadgridapi.MaxPerPage
+	read, _, at, err := o.readAll(ctx, l)
+	result.Requests = max(1, len(read.Pages))
+	if errors.Is(err, leadgridapi.ErrNotFound) {
+		return result, false, nil // past the end, or the dossier is gone: reading all of it tells
+	}
+	if err != nil {
+		return result, false, err
+	}
+	result.Objects = objectsOf(read)
+	unknown, err := o.mirror.Unknown(ctx, mappings.Notes, result.Objects)
+	if err != nil || len(idsOf(read))-len(unknown) != known-before {
+		return result, false, err
+	}
+	whole := mirror.Read{
+		Observation: at, Kind: l.kind, Endpoint: l.endpoint, Objects: result.Objects, Whole: true, Parent: dossierID,
+	}
+	result.Applied, err = o.Apply(ctx, whole, false, append(steps, func(tx pgx.Tx, _ mirror.Applied) error {
+		return o.mirror.NoteRead(ctx, tx, mirror.LedgerTail, dossierID, at)
+	})...)
+	return result, true, err
+}

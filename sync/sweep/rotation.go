@@ -1,0 +1,111 @@
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
+)
+
+// Links and notes cost a request for each dossier, nearly all of a full sweep. Scheduled sweeps read them where change is
+// likely, and of as many other dossiers, longest unread first, as brings round all of them in the rotation.
+
+// readChosen reads the links or notes of one chunk of the dossiers that a scheduled sweep chooses.
+func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, kind mappings.Kind, read reader) (over bool, err error) {
+	if s.Progress.Total == 0 {
+		var live int
+		if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM dossiers WHERE _deleted_at IS NULL`).Scan(&live); err != nil {
+			return false, fmt.Errorf("count dossiers: %w", err)
+		}
+		share := float64(w.options.Interval) / float64(w.options.Rotation)
+		s.Progress.Left = int(float64(live)*min(share, 1)) + 1
+		s.Progress.Total = live
+	}
+	chosen, err := w.choose(ctx, s, kind)
+	if err != nil || len(chosen) == 0 {
+		return err == nil, err
+	}
+	ids := make([]string, len(chosen))
+	endOnly := make(map[string]bool)
+	for i, dossier := range chosen {
+		ids[i] = dossier.ID
+		endOnly[dossier.ID] = dossier.Known && kind == mappings.Notes
+	}
+	err = w.read(ctx, s, kind, ids, func(ctx context.Context, id string, steps ...observe.Step) (observe.Result, error) {
+		if endOnly[id] {
+			return w.observer.NewNotes(ctx, id, steps...)
+		}
+		return read(ctx, id, steps...)
+	})
+	if err != nil {
+		return false, err
+	}
+	s.Progress.Done += len(ids)
+	return false, w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
+}
+
+// chosen is a dossier whose links or notes a scheduled sweep reads.
+type chosen struct {
+	ID string
+	// Hot says that change is likely, so that it does not count for the rotation.
+	Hot bool
+	// Known says that all of its list has been read within the rotation, so that what was added to it is enough for now.
+	Known bool
+}
+
+// choose takes the next chunk. Hot is a dossier that changed lately (since the backfill, before which all rows are new),
+// and, for links, one whose contacts count other links than the mirror has and have changed since its links were read: a
+// count that goes on disagreeing after that only counts differently.
+func (w *Sweeper) choose(ctx context.Context, s *Sweep, kind mappings.Kind) ([]chosen, error) {
+	rows, err := w.pool.Query(ctx, `
+		WITH odd AS (
+			SELECT c.id, lower(c.email) AS email, c._changed_at
+			FROM contacts c LEFT JOIN dossier_contacts k ON k.contact_id = c.id AND k._deleted_at IS NULL
+			WHERE $1 = 'complete dossier_contacts' AND c._deleted_at IS NULL AND c.dossier_count IS NOT NULL
+			GROUP BY c.id HAVING c.dossier_count <> count(k.dossier_id)
+		), disagree AS (
+			SELECT id, max(changed) AS changed FROM (
+				SELECT k.dossier_id AS id, odd._changed_at AS changed FROM odd JOIN dossier_contacts k ON k.contact_id = odd.id
+				UNION ALL
+				SELECT d.id, odd._changed_at FROM odd JOIN dossiers d ON d.contact_id = odd.id
+				UNION ALL
+				SELECT d.id, odd._changed_at FROM odd JOIN dossiers d ON lower(d.email) = odd.email
+			) of GROUP BY id
+		)
+		SELECT d.id,
+		       coalesce(d._changed_at > greatest(now() - $3::interval, backfill.ended)
+		             OR disagree.changed > all_of_it.began_at, false) AS hot,
+		       coalesce(all_of_it.began_at > now() - $4::interval, false) AS known
+		FROM dossiers d
+		CROSS JOIN (SELECT min(finished_at) AS ended FROM sync_sweeps WHERE kind = 'full' AND state = 'done') backfill
+		LEFT JOIN sync_reads all_of_it ON all_of_it.kind = $1 AND all_of_it.id = d.id
+		LEFT JOIN sync_reads its_end ON its_end.kind = $5 AND its_end.id = d.id AND $1 = 'complete notes'
+		LEFT JOIN disagree ON disagree.id = d.id
+		WHERE d._deleted_at IS NULL AND greatest(all_of_it.observation, its_end.observation, 0) < $2
+		ORDER BY hot DESC, all_of_it.observation NULLS FIRST, d.id LIMIT $6`,
+		mirror.LedgerKind(kind), s.Progress.Began.Number, w.options.Hot, w.options.Rotation, mirror.LedgerTail, chunk)
+	if err != nil {
+		return nil, fmt.Errorf("choose dossiers: %w", err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[chosen])
+	if err != nil {
+		return nil, fmt.Errorf("choose dossiers: %w", err)
+	}
+	return slices.DeleteFunc(all, func(dossier chosen) bool {
+		switch {
+		case slices.Contains(s.Progress.Failed, failedRead(kind, dossier.ID)):
+			return true
+		case dossier.Hot:
+			return false
+		case s.Progress.Left == 0:
+			return true
+		}
+		s.Progress.Left--
+		return false
+	}), nil
+}

@@ -129,6 +129,7 @@ func New(config Config) (*Engine, error) {
 	var periodic []*river.PeriodicJob
 	if !config.SweepsOnly {
 		config.Writeback.Registerer, config.Writeback.Log = config.Registerer, config.Log
+		config.Writeback.SweepContacts = e.sweepContacts
 		share := e.Budget.Share(budget.WriteBack)
 		e.writes = writeback.New(config.Pool, config.API.WithLimiter(share),
 			observer.WithLimiter(share).WithReport(metrics.wrote(causeWriteBack)), e.Gate, config.Writeback)

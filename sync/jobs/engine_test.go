@@ -19,6 +19,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
 // world is a LeadGrid, a database and an engine between them.
@@ -236,4 +237,23 @@ func (w *world) wantHistory(t *testing.T) {
 	if events != history {
 		t.Errorf("%d stage changes in the history, want %d", history, events)
 	}
+}
+
+// A contact that a command deletes is marked as deleted without anybody's asking for a sweep.
+func TestPromise5_DeletedByCommandIsSwept(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{}, jobs.Config{Writeback: writeback.Options{Pause: 50 * time.Millisecond}})
+	w.Seed(leadgridtest.Size{Dossiers: 5, Contacts: 10, Links: 10})
+	if s := w.sync(t); s.State != sweep.Done {
+		t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
+	}
+	if _, err := w.pool.Exec(t.Context(), `SELECT delete_contact(id) FROM contacts LIMIT 1`); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the contact to be marked as deleted", func() (deleted bool) {
+		if err := w.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM contacts WHERE _deleted_at IS NOT NULL)`).Scan(&deleted); err != nil {
+			t.Fatal(err)
+		}
+		return deleted
+	})
+	w.wantEqual(t, oracle.Options{Tables: []string{"contacts", "dossier_contacts"}})
 }

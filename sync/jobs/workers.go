@@ -123,6 +123,7 @@ type tickWorker struct {
 }
 
 // Work asks for a scheduled sweep when the last one ended long enough ago, and for a full one where there never was one.
+// Sweeps of some resources only do not count.
 func (w *tickWorker) Work(ctx context.Context, _ *river.Job[tickArgs]) error {
 	client := river.ClientFromContext[pgx.Tx](ctx)
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
@@ -134,7 +135,7 @@ func (w *tickWorker) Work(ctx context.Context, _ *river.Job[tickArgs]) error {
 			SELECT coalesce(bool_or(state IN ('queued', 'running')), false),
 			       coalesce(max(finished_at), (SELECT min(tstamp) FROM sync_migrations)) < now() - $1::interval,
 			       coalesce(bool_or(kind = 'full' AND state = 'done'), false)
-			FROM sync_sweeps`, w.interval).Scan(&open, &due, &everFull)
+			FROM sync_sweeps WHERE resources @> $2`, w.interval, sweep.ResourceNames).Scan(&open, &due, &everFull)
 		if err != nil {
 			return fmt.Errorf("look whether a sweep is due: %w", err)
 		}
@@ -162,6 +163,21 @@ func RequestSweep(
 		return 0, fmt.Errorf("insert sweep job: %w", err)
 	}
 	return id, nil
+}
+
+// sweepContacts brings a sweep of contacts forward, unless one is still to begin.
+func (e *Engine) sweepContacts(ctx context.Context, tx pgx.Tx) error {
+	var queued bool
+	err := tx.QueryRow(ctx,
+		`SELECT EXISTS (SELECT FROM sync_sweeps WHERE state = 'queued' AND 'contacts' = ANY (resources))`).Scan(&queued)
+	if err != nil {
+		return fmt.Errorf("look for a sweep that is to begin: %w", err)
+	}
+	if queued {
+		return nil
+	}
+	_, err = RequestSweep(ctx, tx, e.River, sweep.Scheduled, []string{"contacts"}, false)
+	return err
 }
 
 func level(err error) slog.Level {

@@ -49,17 +49,6 @@ func queueDoubt(batch *pgx.Batch, d doubtRow) {
 		d.Kind, d.ID, d.Parent, d.reason, d.observation, d.since)
 }
 
-// Deleted notes that LeadGrid has answered that it deleted the row. As after a sweep that did not see it, it takes GETs
-// that say 404 to make it gone.
-func (m *Mirror) Deleted(ctx context.Context, tx pgx.Tx, kind mappings.Kind, id string, o Observation) error {
-	batch := &pgx.Batch{}
-	queueDoubt(batch, doubtRow{Kind: kind, ID: id, reason: reasonAbsent, observation: o.Number, since: o.BeganAt})
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("note that %s %s was deleted: %w", kind, id, err)
-	}
-	return nil
-}
-
 // Doubts lists up to limit rows of the kind in doubt, those that can be settled first.
 func (m *Mirror) Doubts(ctx context.Context, kind mappings.Kind, limit int) ([]Doubt, error) {
 	t := m.tables[kind]

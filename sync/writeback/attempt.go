@@ -160,7 +160,7 @@ func (r *Runner) carriedOut(ctx context.Context, c *Command, object json.RawMess
 			return
 		}
 	}
-	if object == nil {
+	if object == nil && c.Operation != DeleteContact {
 		m.confirms, m.confirm = 2, 0
 	}
 	if object != nil {
@@ -188,15 +188,6 @@ func (r *Runner) carriedOut(ctx context.Context, c *Command, object json.RawMess
 		}
 		m.confirms, m.confirm = 2, 0 // the answer counts, mirrored or not
 	}
-	if c.Operation == DeleteContact {
-		if at.Number == 0 { // an earlier attempt did it
-			var err error
-			if at, err = r.observer.Mirror().Begin(ctx); err != nil {
-				return // its lease ends, and it is sent again
-			}
-		}
-		m.gone = &at
-	}
 	r.finish(ctx, c, m)
 }
 
@@ -220,14 +211,7 @@ func (r *Runner) thin(ctx context.Context, tx pgx.Tx, kind mappings.Kind, object
 func (r *Runner) finish(ctx context.Context, c *Command, m made) {
 	state := Done
 	r.keep(ctx, c, func(ctx context.Context) error {
-		err := pgx.BeginFunc(ctx, r.store.pool, func(tx pgx.Tx) error {
-			if m.gone != nil {
-				if err := r.observer.Mirror().Deleted(ctx, tx, mappings.Contacts, m.id, *m.gone); err != nil {
-					return err
-				}
-			}
-			return r.store.done(ctx, tx, c, m)
-		})
+		err := pgx.BeginFunc(ctx, r.store.pool, func(tx pgx.Tx) error { return r.store.done(ctx, tx, c, m) })
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "23505" {
 			state = Unknown
 			return r.store.ask(ctx, c, fmt.Sprintf("LeadGrid shows %s, which another command has made", m.id), m.evidence)

@@ -3,7 +3,6 @@ package writeback
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
-	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 )
 
@@ -67,7 +65,10 @@ func (r *Runner) readBack(ctx context.Context, c *Command) (mappings.Object, err
 	}
 	switch c.Operation {
 	case DeleteContact:
-		return nil, r.bury(ctx, c.contact())
+		if object, err := read(r.observer.Contact, c.contact()); err != nil || object != nil {
+			return object, err
+		}
+		return nil, r.sweepContacts(ctx, c.contact())
 	case CreateContact, UpdateContact:
 		return read(r.observer.Contact, c.contact())
 	case LinkContact, UnlinkContact:
@@ -101,26 +102,22 @@ func (r *Runner) readLinked(ctx context.Context, dossier string) error {
 	return nil
 }
 
-// bury asks for a contact that a command has deleted, the second time when no replica can show it any more, and then marks
-// it as deleted if the organization still answers (promise 5).
-func (r *Runner) bury(ctx context.Context, id string) error {
-	result, err := r.observer.Contact(ctx, id)
-	if err != nil || !result.Confirmed {
-		return err
+// sweepContacts brings a sweep forward for a contact that a command has deleted and that the mirror still shows: LeadGrid's
+// answer and its 404 are not enough to mark a row as deleted, a complete sweep must not see it either (promise 5).
+func (r *Runner) sweepContacts(ctx context.Context, id string) error {
+	if r.options.SweepContacts == nil {
+		return nil
 	}
-	if err := r.observer.Answers(ctx); errors.Is(err, mirror.ErrUnproven) {
-		return nil // nothing is left to prove it with: the next sweep asks a person
-	} else if err != nil {
-		return err
-	}
-	m := r.observer.Mirror()
-	at, err := m.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	return m.InTx(ctx, func(tx pgx.Tx) error {
-		_, err := m.Tombstone(ctx, tx, mappings.Contacts, []string{id}, at)
-		return err
+	return r.observer.Mirror().InTx(ctx, func(tx pgx.Tx) error {
+		var live bool
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM contacts WHERE id = $1 AND _deleted_at IS NULL)`, id).Scan(&live)
+		if err != nil {
+			return fmt.Errorf("look for deleted contact %s: %w", id, err)
+		}
+		if !live {
+			return nil
+		}
+		return r.options.SweepContacts(ctx, tx)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
@@ -82,6 +84,10 @@ func options() writeback.Options {
 // start runs a worker until the test ends or stop is called.
 func (w *rig) start(o writeback.Options) (stop func()) {
 	w.t.Helper()
+	o.SweepContacts = func(ctx context.Context, tx pgx.Tx) error {
+		_, err := sweep.Request(ctx, tx, sweep.Scheduled, []string{"contacts"}, false)
+		return err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	runner := writeback.New(w.pool, w.api, w.observer, w.gate, o)
 	ended := make(chan struct{})
@@ -89,6 +95,25 @@ func (w *rig) start(o writeback.Options) (stop func()) {
 	stop = func() { cancel(); <-ended }
 	w.t.Cleanup(stop)
 	return stop
+}
+
+// sweep runs the sweeps that commands have asked for, and says how many.
+func (w *rig) sweep() (n int) {
+	w.t.Helper()
+	sweeps, err := sweep.Latest(w.t.Context(), w.pool, 10)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, s := range slices.Backward(sweeps) {
+		if s.Ended() {
+			continue
+		}
+		if s, _, err = sweep.New(w.observer, sweep.Options{}).Run(w.t.Context(), s.ID, time.Minute); err != nil || s.State != sweep.Done {
+			w.t.Fatalf("the sweep is %s: %v", s.State, err)
+		}
+		n++
+	}
+	return n
 }
 
 // write calls a function that writes a command and returns its id.

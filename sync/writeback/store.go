@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
-	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
 // store is what the runner does to the table commands. Every step is fenced by the number of attempts: what an earlier
@@ -26,12 +25,11 @@ var errSuperseded = errors.New("the command has been decided otherwise in the me
 
 // made is what became of a command that LeadGrid carried out.
 type made struct {
-	id       string              // that LeadGrid gave, or of what was changed
-	object   json.RawMessage     // as LeadGrid answered, nil if it showed none
-	gone     *mirror.Observation // when it was deleted
-	evidence *evidence           // when it was looked up
-	confirms int                 // reads that follow
-	confirm  time.Duration       // when the first of them is due
+	id       string          // that LeadGrid gave, or of what was changed
+	object   json.RawMessage // as LeadGrid answered, nil if it showed none
+	evidence *evidence       // when it was looked up
+	confirms int             // reads that follow
+	confirm  time.Duration   // when the first of them is due
 }
 
 // done ends a command as carried out, in the caller's transaction.

@@ -40,6 +40,9 @@ type Options struct {
 	Poll time.Duration
 	// Pause is the first wait between attempts, which doubles; 0 is a second.
 	Pause time.Duration
+	// SweepContacts asks for a sweep of contacts in the caller's transaction, so that one that a command has deleted is soon
+	// marked as deleted; nil leaves it to the next scheduled sweep.
+	SweepContacts func(ctx context.Context, tx pgx.Tx) error
 	// Registerer receives the metrics, when given.
 	Registerer prometheus.Registerer
 	// Log receives one line per step of a command, of ids only; nil for none.

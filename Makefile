@@ -45,8 +45,8 @@ simulate: withpg ## simulate SEEDS seeds, from FIRST on
 	$(WITHPG) $(GO) test ./internal/simulate -run TestSimulate -seeds $(SEEDS) -first $(FIRST) -timeout 0 $(TESTFLAGS)
 
 .PHONY: crash
-crash: ## kill -9 the programs and Postgres at random moments, for ROUNDS rounds
-	$(GO) test ./internal/crash -run TestPromise13 -rounds $(ROUNDS) -v -timeout 0 $(TESTFLAGS)
+crash: ## kill -9 the programs and Postgres at random moments, for ROUNDS rounds, and play every kind of network
+	$(GO) test ./internal/crash -rounds $(ROUNDS) -long -v -timeout 0 $(TESTFLAGS)
 
 .PHONY: crash-writeback
 crash-writeback: withpg ## send CREATES creates while answers are lost and workers killed, and hold them against LeadGrid's ledger

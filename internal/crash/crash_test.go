@@ -14,7 +14,8 @@ import (
 )
 
 var (
-	rounds = flag.Int("rounds", 2, "how many rounds of kill -9 to play")
+	rounds = flag.Int("rounds", 1, "how many rounds of kill -9 to play")
+	long   = flag.Bool("long", false, "play the weathers that take until time-outs end, too")
 	seed   = flag.Uint64("seed", 1, "what the rounds are drawn from")
 )
 

@@ -36,7 +36,7 @@ func mirrored(t *testing.T, habits leadgridtest.Habits) *world {
 	t.Helper()
 	w := &world{Server: leadgridtest.New(leadgridtest.Options{Settings: leadgridtest.Settings{Habits: habits}}), pool: pgtest.New(t)}
 	t.Cleanup(w.Close)
-	w.Seed(leadgridtest.Size{Dossiers: 130, Contacts: 120, Links: 90, Notes: 150, Flows: 8, Odd: 0.1})
+	w.Seed(leadgridtest.Size{Dossiers: 40, Contacts: 120, Links: 60, Notes: 80, Flows: 8, Odd: 0.1})
 	var err error
 	if w.api, err = leadgridapi.New(w.URL(), w.Key()); err != nil {
 		t.Fatal(err)

@@ -85,7 +85,7 @@ func options() writeback.Options {
 func (w *rig) start(o writeback.Options) (stop func()) {
 	w.t.Helper()
 	o.SweepContacts = func(ctx context.Context, tx pgx.Tx) error {
-		_, err := sweep.Request(ctx, tx, sweep.Scheduled, []string{"contacts"}, false)
+		_, err := sweep.Request(ctx, tx, pgtest.Schemas.Queue, sweep.Scheduled, []string{"contacts"}, false)
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -99,9 +99,21 @@ type Mappings struct {
 	HashKey Secret `envconfig:"LEADGRID_HASH_KEY" desc:"the key for fields that are mirrored as a hash"`
 }
 
-// Writeback says whether commands are carried out.
+// Writeback says whether commands are carried out, and how dossiers that they create are told apart.
 type Writeback struct {
-	Paused bool `envconfig:"WRITEBACK_PAUSED" default:"false" desc:"send no command; they wait until this is off"`
+	Paused bool   `envconfig:"WRITEBACK_PAUSED" default:"false" desc:"send no command; they wait until this is off"`
+	Marker string `envconfig:"WRITEBACK_MARKER" desc:"a word, such as ref: dossiers are created with [ref and the command's id] at the end of their intake_notes, by which they are found"`
+}
+
+// marker is what stands out in a text, and in which nobody can hide anything.
+var marker = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,20}$`)
+
+// Problems implements [Checker].
+func (w Writeback) Problems() []string {
+	if !marker.MatchString(w.Marker) {
+		return []string{"WRITEBACK_MARKER is not a word of at most 20 letters, digits, - . and _"}
+	}
+	return nil
 }
 
 // Load reads the mapping: the default, with the changes of the file laid over it.

@@ -217,6 +217,15 @@ func TestLoadChecksTheRulesOfGroups(t *testing.T) {
 	}
 }
 
+func TestMarkerIsAWord(t *testing.T) {
+	for marker, good := range map[string]bool{"": true, "ref": true, "our-ref_2.0": true, "two words": false, "[ref": false, strings.Repeat("x", 21): false} {
+		problems := settings.Writeback{Marker: marker}.Problems()
+		if good != (len(problems) == 0) {
+			t.Errorf("%q: %q", marker, problems)
+		}
+	}
+}
+
 func TestLoadWebhookAndLog(t *testing.T) {
 	type receiver struct {
 		settings.Webhook

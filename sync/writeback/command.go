@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -127,13 +128,23 @@ func (s *store) claimSends(ctx context.Context, n int) ([]*Command, error) {
 		UPDATE commands c
 		SET state = 'sending', attempts = c.attempts + 1, due_at = now() + $2::interval, sent_at = coalesce(c.sent_at, clock_timestamp()),
 		    sent = coalesce(c.sent, nextval('observations')),
+		    arguments = CASE WHEN $3::text <> '' AND c.operation = 'create_dossier' AND c.sent IS NULL
+		            AND strpos(coalesce(c.arguments ->> 'intake_notes', ''), c.id::text) = 0
+		        THEN c.arguments || jsonb_build_object('intake_notes',
+		            concat_ws(E'\n\n', c.arguments ->> 'intake_notes', format('[%s %s]', $3::text, c.id)))
+		        ELSE c.arguments END,
 		    dossier_id = coalesce((`+madeBy("dossier")+`), c.dossier_id), contact_id = coalesce((`+madeBy("contact")+`), c.contact_id)
 		FROM ready WHERE c.id = ready.id
-		RETURNING `+columns, n, s.lease))
+		RETURNING `+columns, n, s.lease, s.marker))
 	if err != nil {
 		return nil, fmt.Errorf("claim commands: %w", err)
 	}
 	return commands, nil
+}
+
+// marks reports whether an object carries the command's marker, which nobody else's can.
+func (c *Command) marks(object mappings.Object) bool {
+	return c.Operation == CreateDossier && strings.Contains(textOf(object, "intake_notes"), c.ID)
 }
 
 // madeBy finds what the command that an id argument names has made.

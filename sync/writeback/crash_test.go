@@ -58,13 +58,13 @@ func work(database, url, key string) error {
 	if err != nil {
 		return err
 	}
-	api, err := leadgridapi.New(url, key, leadgridapi.WithTimeout(time.Second))
+	api, err := leadgridapi.New(url, key, leadgridapi.WithTimeout(1500*time.Millisecond))
 	if err != nil {
 		return err
 	}
 	gate := access.New(pool, 100*time.Millisecond)
 	observer := observe.New(api, mirror.New(pool, mirror.Options{Lag: crashLag}), gate)
-	options := writeback.Options{Timeout: 2 * time.Second, Late: 200 * time.Millisecond, Poll: 200 * time.Millisecond, Pause: 100 * time.Millisecond}
+	options := writeback.Options{Timeout: 3 * time.Second, Late: 600 * time.Millisecond, Poll: 200 * time.Millisecond, Pause: 100 * time.Millisecond}
 	if os.Getenv("WRITEBACK_LOG") != "" {
 		options.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
@@ -119,7 +119,7 @@ func TestPromise10_CreatedOnceOrFlagged(t *testing.T) {
 	w.Change(func(s *leadgridtest.Settings) {
 		s.Faults = leadgridtest.Faults{
 			RateLimited: 0.02, ErrorBefore: 0.04, ErrorAfter: 0.06, BadGateway: 0.02, HangBefore: 0.02, HangAfter: 0.03,
-			ResetBefore: 0.03, ResetAfter: 0.05, Truncated: 0.03, UploadFails: 0.1, HangFor: 1500 * time.Millisecond,
+			ResetBefore: 0.03, ResetAfter: 0.05, Truncated: 0.03, UploadFails: 0.1, HangFor: 2 * time.Second,
 		}
 	})
 	fleet := &workers{t: t, env: []string{
@@ -133,7 +133,7 @@ func TestPromise10_CreatedOnceOrFlagged(t *testing.T) {
 			fleet.kill()
 		}
 	})
-	kills, step := 0, max(wanted/25, 8)
+	kills, step := 0, max(wanted/25, 16)
 	w.waitFor(20*time.Minute, "commands to be settled", func() bool {
 		var settled int
 		w.scan(`SELECT count(*) FROM commands WHERE state IN ('done', 'refused') OR state = 'unknown' AND due_at IS NULL`, &settled)

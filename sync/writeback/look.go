@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,7 @@ type candidate struct {
 
 	object json.RawMessage
 	equal  bool
+	marked bool // with the command's id: nobody else made it
 }
 
 func (e *evidence) json() string {
@@ -59,6 +61,11 @@ func (e *evidence) orNull() *string {
 // add holds an object against what the command sent.
 func (e *evidence) add(c *Command, object json.RawMessage) {
 	fields := objectOf(object)
+	if c.marks(fields) {
+		e.Candidates = append(e.Candidates, candidate{ID: textOf(fields, "id"), CreatedAt: textOf(fields, "created_at"),
+			Likeness: "marked with the command's id", object: object, equal: true, marked: true})
+		return
+	}
 	how := compare(c.Operation, c.fields(), fields)
 	if how == different {
 		return
@@ -80,10 +87,14 @@ func (e *evidence) add(c *Command, object json.RawMessage) {
 	e.Candidates = append(e.Candidates, found)
 }
 
-// one gives the only candidate, if it is equal to what was sent.
+// one gives the only candidate that is marked, or else the only one, if it is equal to what was sent.
 func (e *evidence) one() *candidate {
-	if len(e.Candidates) == 1 && e.Candidates[0].equal {
-		return &e.Candidates[0]
+	candidates := slices.DeleteFunc(slices.Clone(e.Candidates), func(other candidate) bool { return !other.marked })
+	if len(candidates) == 0 {
+		candidates = e.Candidates
+	}
+	if len(candidates) == 1 && candidates[0].equal {
+		return &candidates[0]
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func (r *Runner) lookForDossier(
 	sent := c.fields()
 	var candidates []json.RawMessage
 	for _, id := range slices.Sorted(maps.Keys(shown)) {
-		if object := shown[id]; object == nil || compare(CreateDossier, sent, object) != different {
+		if object := shown[id]; object == nil || c.marks(object) || compare(CreateDossier, sent, object) != different {
 			candidates = append(candidates, json.RawMessage(`{"id":`+string(quoted(id))+`}`))
 		}
 	}

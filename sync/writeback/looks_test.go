@@ -3,8 +3,6 @@ package writeback_test
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,7 +10,6 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
-	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 )
 
 // faulty breaks the nth request of an operation, and before that runs what happens at the same time.
@@ -66,9 +63,13 @@ func sent(w *rig, operation string) (n int) {
 // only where it did not run, or where an e-mail makes LeadGrid refuse the second.
 func TestPromise10_AnswerLost(t *testing.T) {
 	t.Parallel()
-	sentAgain := map[leadgridtest.Fault]bool{
-		leadgridtest.ErrorBefore: true, leadgridtest.BadGateway: true, leadgridtest.HangBefore: true, leadgridtest.ResetBefore: true,
-		leadgridtest.ErrorAfter: false, leadgridtest.HangAfter: false, leadgridtest.ResetAfter: false, leadgridtest.Truncated: false,
+	faults := []struct {
+		fault leadgridtest.Fault
+		again bool // it is sent
+	}{
+		{leadgridtest.ErrorBefore, true}, {leadgridtest.BadGateway, true}, {leadgridtest.ResetBefore, true},
+		{leadgridtest.ErrorAfter, false}, {leadgridtest.Truncated, false}, {leadgridtest.ResetAfter, false},
+		{leadgridtest.HangBefore, true}, {leadgridtest.HangAfter, false},
 	}
 	for _, create := range creating {
 		t.Run(create.call[:strings.Index(create.call, "(")], func(t *testing.T) {
@@ -77,8 +78,15 @@ func TestPromise10_AnswerLost(t *testing.T) {
 			now.Store(&faulty{})
 			w := newRig(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) leadgridtest.Fault { return now.Load().onRequest(r) }})
 			w.oneDossier(create.operation)
-			w.start(options())
-			for _, fault := range slices.Sorted(maps.Keys(sentAgain)) {
+			stop := w.start(options())
+			for i, test := range faults {
+				if i == len(faults)-2 { // those that only a caller's patience ends
+					w.Change(func(s *leadgridtest.Settings) { s.Faults.HangFor = time.Minute })
+					stop()
+					w.ask(2*time.Second, 50*time.Millisecond)
+					w.start(options())
+				}
+				fault := test.fault
 				now.Store(&faulty{operation: create.operation, fault: fault, times: 1})
 				createsBefore, sentBefore := len(w.Creates()), sent(w, create.operation)
 				row := w.done(w.write(fmt.Sprintf(create.call, fault)))
@@ -90,7 +98,7 @@ func TestPromise10_AnswerLost(t *testing.T) {
 					t.Errorf("%s: done as %s, LeadGrid made %s", fault, *row.LeadGridID, creates[0].ID)
 				}
 				times := sent(w, create.operation) - sentBefore
-				if again := times > 1; again != sentAgain[fault] && !strings.Contains(create.call, "[1]s@") {
+				if again := times > 1; again != test.again && !strings.Contains(create.call, "[1]s@") {
 					t.Errorf("%s: LeadGrid has seen it %d times", fault, times)
 				}
 				if row.Attempts < times {
@@ -172,6 +180,50 @@ func TestPromise10_LookAlikesAreForAPerson(t *testing.T) {
 			w.scan(`SELECT jsonb_array_length(evidence -> 'candidates') FROM commands`, &candidates)
 			if candidates == 0 {
 				t.Error("no evidence")
+			}
+		})
+	}
+}
+
+// With a marker what a command made is found for certain, whatever else looks the same; and nothing else is taken for it.
+func TestPromise10_Marker(t *testing.T) {
+	t.Parallel()
+	for fault, want := range map[leadgridtest.Fault]string{leadgridtest.ResetAfter: "done", leadgridtest.ResetBefore: "unknown"} {
+		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
+			var seen atomic.Int32
+			var w *rig
+			w = newRig(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) leadgridtest.Fault {
+				if r.Operation != "dossiers.create" {
+					return leadgridtest.Healthy
+				}
+				switch seen.Add(1) {
+				case 1:
+					return leadgridtest.RateLimited // which must not mark it twice
+				case 2:
+					if _, err := w.CreateDossier(leadgridtest.Fields{"name": "Ann", "intake_notes": "By phone"}); err != nil {
+						t.Error(err)
+					}
+					return fault
+				}
+				return leadgridtest.Healthy
+			}})
+			o := options()
+			o.Marker = "ref"
+			w.start(o)
+			id := w.write(`create_dossier('candidate', 'Ann', intake_notes => 'By phone')`)
+			row := w.settled(id)
+			if row.State != want {
+				t.Fatalf("it is %s, want it %s: %s", row.State, want, text(row.Error))
+			}
+			if row.State == "unknown" {
+				return
+			}
+			if made := w.Creates()[0].ID; *row.LeadGridID != made {
+				t.Errorf("done as %s, LeadGrid made %s", *row.LeadGridID, made)
+			}
+			if notes := w.Snapshot()["dossiers"][*row.LeadGridID]["intake_notes"]; notes != "By phone\n\n[ref "+id+"]" {
+				t.Errorf("its notes are %q", notes)
 			}
 		})
 	}
@@ -287,7 +339,7 @@ func TestPromise10_LaggingReplica(t *testing.T) {
 			}})
 			w.oneDossier(create.operation)
 			w.Change(func(s *leadgridtest.Settings) { s.Habits.ReplicaLag = time.Second })
-			w.observer = observe.New(w.api, mirror.New(w.pool, mirror.Options{Lag: time.Second}), w.gate)
+			w.ask(30*time.Second, time.Second)
 			before := len(w.Creates())
 			w.start(options())
 			row := w.done(w.write(fmt.Sprintf(create.call, "Ann")))

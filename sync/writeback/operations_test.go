@@ -271,7 +271,7 @@ func TestAnotherOrganizationGetsNothing(t *testing.T) {
 func TestPromise14_LogsNameNobody(t *testing.T) {
 	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
-	w.Change(func(s *leadgridtest.Settings) { s.Faults = leadgridtest.Faults{ErrorAfter: 0.2, RateLimited: 0.1} })
+	w.Change(func(s *leadgridtest.Settings) { s.Faults = leadgridtest.Faults{ErrorAfter: 0.2, RateLimited: 0.05} })
 	var logs bytes.Buffer
 	o := options()
 	o.Log = slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -38,22 +38,29 @@ type rig struct {
 func newRig(t *testing.T, options leadgridtest.Options) *rig {
 	t.Helper()
 	if options.Faults.HangFor == 0 {
-		options.Faults.HangFor = 5 * time.Second
+		options.Faults.HangFor = time.Second
 	}
 	w := &rig{Server: leadgridtest.New(options), t: t, pool: pgtest.New(t)}
 	t.Cleanup(w.Close)
-	api, err := leadgridapi.New(w.URL(), w.Key(), leadgridapi.WithTimeout(time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.api, w.gate = api, access.New(w.pool, 100*time.Millisecond)
-	w.observer = observe.New(api, mirror.New(w.pool, mirror.Options{Lag: options.Habits.ReplicaLag + 50*time.Millisecond}), w.gate).
-		WithPause(20 * time.Millisecond)
+	w.gate = access.New(w.pool, 100*time.Millisecond)
+	w.ask(30*time.Second, options.Habits.ReplicaLag+50*time.Millisecond)
 	w.flow, w.stages = w.CreateFlow("Hiring", "candidate", true,
 		leadgridtest.Stage{Name: "Applied"}, leadgridtest.Stage{Name: "Interview"}, leadgridtest.Stage{Name: "Hired"})
 	w.CreateFlow("Deals", "sales", true, leadgridtest.Stage{Name: "Lead"}, leadgridtest.Stage{Name: "Won"})
 	w.mirrorFlows()
 	return w
+}
+
+// ask makes the worker that is started next wait so long for an answer, and count on replicas that lag so much. On a slow
+// machine even a healthy answer takes a while.
+func (w *rig) ask(patience, lag time.Duration) {
+	w.t.Helper()
+	api, err := leadgridapi.New(w.URL(), w.Key(), leadgridapi.WithTimeout(patience))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.api = api
+	w.observer = observe.New(api, mirror.New(w.pool, mirror.Options{Lag: lag}), w.gate).WithPause(20 * time.Millisecond)
 }
 
 func (w *rig) mirrorFlows() {
@@ -74,7 +81,7 @@ func (w *rig) mirrorFlows() {
 }
 
 func options() writeback.Options {
-	options := writeback.Options{Timeout: 5 * time.Second, Late: 500 * time.Millisecond, Poll: 50 * time.Millisecond, Pause: 50 * time.Millisecond}
+	options := writeback.Options{Timeout: 30 * time.Second, Late: 500 * time.Millisecond, Poll: 50 * time.Millisecond, Pause: 50 * time.Millisecond}
 	if testing.Verbose() {
 		options.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}

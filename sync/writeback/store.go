@@ -16,8 +16,9 @@ import (
 // store is what the runner does to the table commands. Every step is fenced by the number of attempts: what an earlier
 // attempt has to tell no longer counts once a later one is under way.
 type store struct {
-	pool  *pgxpool.Pool
-	lease time.Duration // how long a claimed command is left alone: longer than any attempt lasts
+	pool   *pgxpool.Pool
+	lease  time.Duration // how long a claimed command is left alone: longer than any attempt lasts
+	marker string        // the word of Options.Marker
 }
 
 // errSuperseded says that a command has been decided otherwise in the meantime.

@@ -29,6 +29,9 @@ import (
 type Options struct {
 	// Paused keeps everything from being sent; looking goes on.
 	Paused bool
+	// Marker, when given, is the word that stands before the command's id at the end of a created dossier's intake_notes, so
+	// that the dossier can be found for certain.
+	Marker string
 	// Parallel is how many commands are carried out at once, 0 for 8.
 	Parallel int
 	// Timeout bounds one attempt, the reads that belong to it included; 0 is a minute. A command whose worker was killed
@@ -104,7 +107,7 @@ func New(pool *pgxpool.Pool, api *leadgridapi.Client, observer *observe.Observer
 		options.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Runner{
-		store:    &store{pool: pool, lease: options.Timeout + options.Timeout/4},
+		store:    &store{pool: pool, lease: options.Timeout + options.Timeout/4, marker: options.Marker},
 		api:      api,
 		observer: observer,
 		gate:     gate,

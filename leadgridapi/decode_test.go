@@ -45,8 +45,8 @@ func TestPromise12_OddFieldsDoNotSpoilTheObject(t *testing.T) {
 			leadgridapi.Flow{}, leadgridapi.Stage{}, leadgridapi.Note{},
 		} {
 			kind := reflect.TypeOf(object)
-			for i := range kind.NumField() {
-				name := kind.Field(i).Tag.Get("json")
+			for field := range kind.Fields() {
+				name := field.Tag.Get("json")
 				if name == "-" {
 					continue
 				}

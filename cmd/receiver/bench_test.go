@@ -117,7 +117,7 @@ func naiveStore(inserter *river.Client[pgx.Tx], unique bool) storeFunc {
 func serveBench(store string) error {
 	config := testConfig(os.Getenv(benchDatabase))
 	config.MaxConns = 10 // the programs' default
-	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	secrets, err := newSecrets(config.Webhook, log)
 	if err != nil {
 		return err

@@ -60,7 +60,7 @@ func (b *bodies) read(c *gin.Context) (body []byte, release func(), err error) {
 func readError(err error) error {
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {
-	case err == nil, err == io.EOF:
+	case err == nil, errors.Is(err, io.EOF):
 		return nil
 	case tooLarge:
 		return errTooLarge

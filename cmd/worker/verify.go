@@ -94,7 +94,7 @@ func (p *program) compare(ctx context.Context, config *mirrorConfig, options ver
 	go func() { shared <- engine.Budget.Run(sharing) }()
 	defer func() {
 		stop()
-		<-shared
+		_ = <-shared // what it returns is that it was stopped
 	}()
 	return verify.Run(ctx, pool, api.WithLimiter(engine.Budget.Share(budget.Sweeps)), verify.Options{Sample: options.sample})
 }

@@ -208,7 +208,7 @@ func (c *call) truncate(w http.ResponseWriter, got answer) {
 	c.header.Set("Content-Length", strconv.Itoa(len(got.body)))
 	w.WriteHeader(got.status)
 	w.Write(part)
-	http.NewResponseController(w).Flush()
+	_ = http.NewResponseController(w).Flush()
 	panic(http.ErrAbortHandler)
 }
 
@@ -229,7 +229,7 @@ func reset(w http.ResponseWriter) {
 		panic(http.ErrAbortHandler)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+		_ = tcp.SetLinger(0)
 	}
 	conn.Close()
 	panic(http.ErrAbortHandler)

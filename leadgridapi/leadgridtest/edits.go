@@ -3,6 +3,7 @@ package leadgridtest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -16,9 +17,7 @@ var ErrMissing = errors.New("leadgridtest: no such object")
 func (o *Organization) CreateDossier(fields Fields) (id string, err error) {
 	err = o.edit(func(c *change) error {
 		all := Fields{"type": "candidate", "name": "New"}
-		for key, value := range fields {
-			all[key] = value
-		}
+		maps.Copy(all, fields)
 		d, err := c.createDossier(all)
 		if err != nil {
 			return err
@@ -98,9 +97,7 @@ func (o *Organization) editDossier(id string, fn func(*change, *slot[dossier]) e
 func (o *Organization) CreateContact(fields Fields) (id string, err error) {
 	err = o.edit(func(c *change) (err error) {
 		all := Fields{"full_name": "New"}
-		for key, value := range fields {
-			all[key] = value
-		}
+		maps.Copy(all, fields)
 		id, err = c.createContact(all)
 		return err
 	})
@@ -197,7 +194,7 @@ type Stage struct {
 
 // CreateFlow adds a flow with stages and returns its id and theirs, in the order given.
 func (o *Organization) CreateFlow(name, typ string, isDefault bool, stages ...Stage) (id string, stageIDs []string) {
-	o.edit(func(c *change) error {
+	o.alter(func(c *change) {
 		f := &flow{id: c.newID("flow"), name: name, typ: typ, isDefault: isDefault}
 		var all []stage
 		for _, s := range stages {
@@ -206,7 +203,6 @@ func (o *Organization) CreateFlow(name, typ string, isDefault bool, stages ...St
 		}
 		c.storeStages(f, all)
 		id = f.id
-		return nil
 	})
 	return id, stageIDs
 }
@@ -220,10 +216,10 @@ func (c *change) newStage(before []stage, s Stage) stage {
 		}
 	}
 	if s.Deadline != nil {
-		assignNumber(&made.deadlineDays, "deadline_days", *s.Deadline)
+		made.deadlineDays = whole(*s.Deadline)
 	}
 	if s.Win != nil {
-		assignNumber(&made.winProbability, "win_probability", *s.Win)
+		made.winProbability = whole(*s.Win)
 	}
 	if s.Color != "" {
 		made.color = &s.Color

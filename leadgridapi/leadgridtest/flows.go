@@ -36,7 +36,7 @@ func listStages(c *call) (got answer, err error) {
 		}
 		stages := f.row.stages
 		p := pages{1, max(defaultPerPage, len(stages))}
-		got = c.list(Stages, p, len(stages), len(stages), func(i int, w *writer) {
+		got = c.list(p, len(stages), len(stages), func(i int, w *writer) {
 			w.object(Stages, stages[i].id, func(v visit) { stages[i].each(f.id, v) })
 		})
 		return nil

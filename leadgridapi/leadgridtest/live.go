@@ -46,14 +46,13 @@ func (o *Organization) Stir(n int, kinds ...string) {
 		lots = append(lots, slices.Repeat([]string{kind}, weights[kind])...)
 	}
 	for range n {
-		o.edit(func(c *change) error {
+		o.alter(func(c *change) {
 			if c.imagination == nil {
 				c.imagination = newInvention(c.fancy)
 			}
 			g := &generator{change: c, invention: c.imagination}
 			g.byType()
 			g.stir(pick(c.fancy, lots))
-			return nil
 		})
 	}
 }
@@ -77,7 +76,7 @@ func (g *generator) stir(kind string) {
 	case "stage.update":
 		if f := g.state.flows.random(rng); f != nil && len(f.row.stages) > 0 {
 			stages := slices.Clone(f.row.stages)
-			assignNumber(&stages[rng.IntN(len(stages))].deadlineDays, "deadline_days", 1+rng.IntN(30))
+			stages[rng.IntN(len(stages))].deadlineDays = whole(1 + rng.IntN(30))
 			g.storeStages(f.row, stages)
 		}
 		return
@@ -102,7 +101,12 @@ func (g *generator) stirContact(kind string, person *slot[contact]) {
 	if g.fancy.IntN(3) == 0 {
 		fields["phone"], fields["kind"] = text(other.phone), other.kinds
 	}
-	g.updateContact(person.row, fields)
+	_, _ = g.updateContact(person.row, fields) // what is refused is no edit
+}
+
+// edit changes a dossier. What is refused is no edit.
+func (g *generator) edit(d *slot[dossier], fields Fields) {
+	_, _, _ = g.updateDossier(d.row, fields)
 }
 
 func (g *generator) stirDossier(kind string, d *slot[dossier], person *slot[contact]) {
@@ -123,19 +127,19 @@ func (g *generator) stirDossier(kind string, d *slot[dossier], person *slot[cont
 				fields["deal_size"] = plain(g.deal())
 			}
 		}
-		g.updateDossier(d.row, fields)
+		g.edit(d, fields)
 	case "dossier.move":
 		if d.row.flowID == nil {
 			return
 		}
 		if f := g.state.flows.get(*d.row.flowID); f != nil && len(f.row.stages) > 0 {
-			g.updateDossier(d.row, Fields{"current_stage_id": pick(rng, f.row.stages).id})
+			g.edit(d, Fields{"current_stage_id": pick(rng, f.row.stages).id})
 		}
 	case "dossier.archive":
-		g.updateDossier(d.row, Fields{"status": "archived"})
+		g.edit(d, Fields{"status": "archived"})
 	case "dossier.restore":
 		if d.row.status == "archived" {
-			g.updateDossier(d.row, Fields{"status": "active"})
+			g.edit(d, Fields{"status": "active"})
 		}
 	case "dossier.remove":
 		delete(g.cvs, d.id)

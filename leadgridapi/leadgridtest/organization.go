@@ -81,6 +81,11 @@ func (o *Organization) edit(fn func(*change) error) error {
 	return err
 }
 
+// alter makes an edit that nothing can be wrong with.
+func (o *Organization) alter(fn func(*change)) {
+	_ = o.edit(func(c *change) error { fn(c); return nil })
+}
+
 // do stores something, in the state now and in the replica later.
 func (c *change) do(apply func(*state)) {
 	apply(c.state)

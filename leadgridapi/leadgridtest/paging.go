@@ -3,6 +3,7 @@ package leadgridtest
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 )
 
@@ -55,7 +56,7 @@ func (p pages) skip(habit string, total int) (int, error) {
 }
 
 // list writes {"data": […], "meta": {…}}; each row is written by its own function.
-func (c *call) list(table string, p pages, total, rows int, row func(i int, w *writer)) answer {
+func (c *call) list(p pages, total, rows int, row func(i int, w *writer)) answer {
 	w := c.settings.Habits.writer(c.settings.omitList, c.rng)
 	w.buf = append(make([]byte, 0, 64+640*rows), `{"data":[`...)
 	for i := range rows {
@@ -93,7 +94,7 @@ func listTable[R any](c *call, table string, rows *table[R], f filter[R], row fu
 		return answer{}, err
 	}
 	page := rows.page(f, c.settings.Habits.Order, skip, p.size, c.rng)
-	return c.list(table, p, total, len(page), func(i int, w *writer) { row(page[i], w) }), nil
+	return c.list(p, total, len(page), func(i int, w *writer) { row(page[i], w) }), nil
 }
 
 // subList answers with one page of a dossier's notes or links.
@@ -121,7 +122,7 @@ func (c *call) subList(table string, total int, row func(i int, w *writer)) (ans
 	if rows > p.size {
 		p.size = rows
 	}
-	return c.list(table, p, total, rows, func(i int, w *writer) { row(first+i, w) }), nil
+	return c.list(p, total, rows, func(i int, w *writer) { row(first+i, w) }), nil
 }
 
 // choice reads a filter that takes one of the documented values.
@@ -130,10 +131,8 @@ func choice(query url.Values, name string, values []string) (string, error) {
 	if value == "" {
 		return "", nil
 	}
-	for _, known := range values {
-		if value == known {
-			return value, nil
-		}
+	if slices.Contains(values, value) {
+		return value, nil
 	}
 	return "", invalid("%s cannot be %q", name, value)
 }

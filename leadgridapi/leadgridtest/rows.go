@@ -282,6 +282,8 @@ func assignNullable(to **string, key string, value any) error {
 	return nil
 }
 
+func whole(n int) *number { text := number(strconv.Itoa(n)); return &text }
+
 func assignNumber(to **number, key string, value any) error {
 	var n number
 	switch v := value.(type) {

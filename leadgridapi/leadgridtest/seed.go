@@ -18,7 +18,7 @@ type Size struct {
 // Seed fills the organization with made-up data, the same for the same seed and the same calls before it.
 // The data is up to two years old and fires no webhooks.
 func (o *Organization) Seed(size Size) {
-	o.edit(func(c *change) error {
+	o.alter(func(c *change) {
 		g := &generator{change: c, invention: newInvention(c.fancy), size: size}
 		g.flows()
 		g.contacts()
@@ -29,7 +29,6 @@ func (o *Organization) Seed(size Size) {
 		if c.replica != nil {
 			c.replica, c.pending = c.state.clone(), nil
 		}
-		return nil
 	})
 }
 

@@ -3,6 +3,7 @@ package leadgridtest
 import (
 	"cmp"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -185,9 +186,7 @@ func (s *state) clone() *state {
 	copyTable(c.flows, s.flows)
 	copyTable(c.dossiers, s.dossiers)
 	copyTable(c.contacts, s.contacts)
-	for email, id := range s.emails {
-		c.emails[email] = id
-	}
+	maps.Copy(c.emails, s.emails)
 	return c
 }
 

@@ -22,11 +22,10 @@ func TestSwitches(t *testing.T) {
 			t.Errorf("%s: help %q, kind %q", w.Name, w.Help, w.Kind)
 		}
 	}
-	groups := reflect.ValueOf(s)
-	for g := range groups.NumField() {
-		for f := range groups.Field(g).NumField() {
-			if groups.Field(g).Field(f).IsZero() {
-				t.Errorf("%s was not set", groups.Field(g).Type().Field(f).Name)
+	for _, group := range reflect.ValueOf(s).Fields() {
+		for field, value := range group.Fields() {
+			if value.IsZero() {
+				t.Errorf("%s was not set", field.Name)
 			}
 		}
 	}

@@ -280,7 +280,7 @@ func (h *hooks) post(d *delivery, body []byte, timeout time.Duration) int {
 		return 0
 	}
 	defer response.Body.Close()
-	io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
 	return response.StatusCode
 }
 

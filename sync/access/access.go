@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,15 +85,7 @@ func (g *Gate) Check(ctx context.Context, scopes ...string) error {
 }
 
 func concerns(paused string, scopes []string) bool {
-	if paused == Everything {
-		return true
-	}
-	for _, scope := range scopes {
-		if scope == paused {
-			return true
-		}
-	}
-	return false
+	return paused == Everything || slices.Contains(scopes, paused)
 }
 
 // claimProbe lets one caller through per interval.

@@ -281,17 +281,17 @@ func (r *Runner) duplicate(ctx context.Context, c *Command, err error) {
 		})
 		return
 	}
-	reason := "LeadGrid has a contact with this e-mail already"
+	reasons := []string{"LeadGrid has a contact with this e-mail already"}
 	email := c.text("email")
 	listed, lookErr := r.observer.ListContacts(ctx, leadgridapi.ContactFilter{Search: email}, leadgridapi.PageRequest{PerPage: leadgridapi.MaxPerPage})
 	if lookErr == nil {
 		for _, object := range listed.Objects {
 			if fields := objectOf(object); strings.EqualFold(textOf(fields, "email"), email) {
-				reason += ": contact " + textOf(fields, "id")
+				reasons = append(reasons, "contact "+textOf(fields, "id"))
 			}
 		}
 	}
-	r.refuse(ctx, c, reason, err)
+	r.refuse(ctx, c, strings.Join(reasons, ": "), err)
 }
 
 // pages asks for page after page until one surely is the last.

@@ -177,7 +177,7 @@ func (d *demo) backfill(ctx context.Context) error {
 	for _, table := range truth {
 		rows += len(table)
 	}
-	english.Fprintf(d.out, "held against the stand-in: all %d rows are there, equal field for field\n", rows)
+	_, _ = english.Fprintf(d.out, "held against the stand-in: all %d rows are there, equal field for field\n", rows)
 	return nil
 }
 
@@ -268,7 +268,7 @@ func (d *demo) cleanUp() error {
 var english = message.NewPrinter(language.English)
 
 func (d *demo) say(what, format string, args ...any) {
-	english.Fprintf(d.out, "%-10s %s\n", what, english.Sprintf(format, args...))
+	_, _ = english.Fprintf(d.out, "%-10s %s\n", what, english.Sprintf(format, args...))
 }
 
 func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }

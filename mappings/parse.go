@@ -1,6 +1,9 @@
 package mappings
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -226,6 +229,37 @@ func list[T ~string](names []T) string {
 		texts[i] = string(name)
 	}
 	return strings.Join(texts, ", ")
+}
+
+// Digest is the same for two mappings that write the same, and empty for the default.
+func (m *Mapping) Digest() string {
+	var b strings.Builder
+	plain := Default()
+	for _, kind := range Kinds {
+		table, columns := m.tables[kind], plain.tables[kind].Columns
+		if table.Raw != RawAll {
+			fmt.Fprintf(&b, "%s: %s\n", kind, table.Raw)
+		}
+		for _, rule := range table.Rules {
+			fmt.Fprintf(&b, "%s: %q\n", kind, rule)
+		}
+		for _, column := range table.Columns {
+			if !slices.Contains(columns, column) {
+				fmt.Fprintf(&b, "%s: %q\n", kind, column)
+			}
+		}
+		for _, column := range columns {
+			if !slices.Contains(table.Columns, column) {
+				fmt.Fprintf(&b, "%s: not %q\n", kind, column)
+			}
+		}
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	mac := hmac.New(sha256.New, m.hashKey) // another key is another mapping
+	mac.Write([]byte(b.String()))
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // DDL gives the statements, with unqualified names, that a mapping adds to what every mirror has. They are additive: a

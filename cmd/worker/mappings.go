@@ -33,16 +33,18 @@ func (p *program) printMapping(context.Context, []string) error {
 	return nil
 }
 
-// remap makes the tables and what is in them follow the mapping. The default needs nothing.
+// remap makes the tables and what is in them follow the mapping. The default has nothing to do where nothing else was applied.
 func (p *program) remap(ctx context.Context, pool *pgxpool.Pool, config settings.Mappings) error {
-	if config.File == "" {
-		return nil
-	}
 	mapping, err := config.Load()
 	if err != nil {
 		return err
 	}
 	m := mirror.New(pool, mirror.Options{Mapping: mapping})
+	if config.File == "" {
+		if mapped, err := m.Mapped(ctx); mapped || err != nil {
+			return err
+		}
+	}
 	remapped, err := m.Remap(ctx)
 	if err != nil {
 		return err

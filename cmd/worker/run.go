@@ -92,7 +92,7 @@ func (p *program) work(ctx context.Context, _ []string) error {
 func (w *worker) readiness() []admin.Check {
 	return []admin.Check{
 		{Name: "database", Probe: w.pool.Ping},
-		{Name: "schema", Probe: func(ctx context.Context) error { return migrations.Check(ctx, w.pool, w.schemas) }},
+		{Name: "schema", Probe: w.migrated},
 		{Name: "jobs", Probe: func(context.Context) error {
 			if !w.started.Load() {
 				return errors.New("not started yet")
@@ -151,14 +151,22 @@ func (w *worker) run(ctx context.Context, ops *admin.Server, ui starter) error {
 	return nil
 }
 
-// awaitSchema returns once the database has the tables this program knows, and false if ctx ended before. What it waits
+// migrated returns nil when the database has the tables this program knows, under the same mapping.
+func (w *worker) migrated(ctx context.Context) error {
+	if err := migrations.Check(ctx, w.pool, w.schemas); err != nil {
+		return err
+	}
+	return w.engine.Mirror.CheckMapping(ctx)
+}
+
+// awaitSchema returns once the database is migrated, and false if ctx ended before. What it waits
 // for is logged once.
 func (w *worker) awaitSchema(ctx context.Context) bool {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	said := ""
 	for {
-		err := migrations.Check(ctx, w.pool, w.schemas)
+		err := w.migrated(ctx)
 		if err == nil {
 			return true
 		}

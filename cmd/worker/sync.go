@@ -89,6 +89,9 @@ func (p *program) sync(ctx context.Context, options syncOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := engine.Mirror.CheckMapping(ctx); err != nil {
+		return err
+	}
 	s := &syncing{
 		program: p, pool: pool, engine: engine,
 		prober: observe.New(api, engine.Mirror, engine.Gate).WithLimiter(engine.Budget.Share(budget.Sweeps)),

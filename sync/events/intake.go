@@ -68,6 +68,7 @@ type Intake struct {
 	pool     *pgxpool.Pool
 	jobs     *river.Client[pgx.Tx]
 	options  Options
+	mapping  string // its digest
 	flushers sync.WaitGroup
 
 	mu       sync.Mutex
@@ -100,6 +101,9 @@ func NewIntake(pool *pgxpool.Pool, jobs *river.Client[pgx.Tx], options Options) 
 	options.Patience = cmp.Or(options.Patience, 3*time.Second)
 	options.Beside = cmp.Or(options.Beside, 32)
 	in := &Intake{pool: pool, jobs: jobs, options: options}
+	if options.Mapping != nil {
+		in.mapping = options.Mapping.Digest()
+	}
 	in.arrived = sync.NewCond(&in.mu)
 	for range options.Flushers {
 		in.flushers.Go(in.run)

@@ -37,19 +37,20 @@ type fate struct {
 
 // storeEvents takes the flush's number only now that all its events have been received: whatever read of LeadGrid takes a
 // higher number began after them, and so has seen what they tell of. Rows go in by digest, so that two transactions with
-// the same events wait for each other instead of deadlocking.
+// the same events wait for each other instead of deadlocking. What is about somebody who was erased, and what was mapped by
+// another mapping than the one applied last, is kept without its payload.
 const storeEvents = `
 WITH numbered AS MATERIALIZED (
     SELECT nextval('observations') AS flush
 ), stored AS (
     INSERT INTO webhook_events (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd, flush)
     SELECT e.digest, e.id, nullif(e.type, ''), e.created_at, e.received_at, nullif(e.dossier_id, ''), nullif(e.stage_id, ''),
-           CASE WHEN erased.yes THEN NULL ELSE e.payload END, CASE WHEN erased.yes THEN NULL ELSE e.body END, nullif(e.odd, ''), numbered.flush
+           CASE WHEN keep THEN e.payload END, CASE WHEN keep THEN e.body END, nullif(e.odd, ''), numbered.flush
     FROM numbered, unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
                           $8::jsonb[], $9::bytea[], $10::text[])
                    AS e (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd),
-         LATERAL (SELECT EXISTS (SELECT FROM erasures) AND EXISTS (
-             SELECT FROM erasures s WHERE s.token = erasure_token('dossiers', e.dossier_id)) AS yes) AS erased
+         LATERAL (SELECT $11 = (SELECT digest FROM sync_mapping) AND NOT (EXISTS (SELECT FROM erasures) AND EXISTS (
+             SELECT FROM erasures s WHERE s.token = erasure_token('dossiers', e.dossier_id))) AS keep) AS kept
     ON CONFLICT (digest) DO NOTHING
     RETURNING digest, flush
 ), counted AS (
@@ -118,7 +119,7 @@ func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (map[digest]struc
 		begin pgx.Batch
 	)
 	begin.Queue("BEGIN")
-	begin.Queue(storeEvents, columns(rows)...).Query(func(result pgx.Rows) error {
+	begin.Queue(storeEvents, append(columns(rows), in.mapping)...).Query(func(result pgx.Rows) error {
 		_, err := pgx.ForEachRow(result, []any{(*pgtype.DriverBytes)(&key), &flush}, func() error {
 			fresh[digest(key)] = struct{}{}
 			return nil

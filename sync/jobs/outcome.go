@@ -47,6 +47,9 @@ func waits(err error) (time.Duration, bool) {
 	if _, ok := errors.AsType[*events.LaggingError](err); ok {
 		return 5 * time.Second, true
 	}
+	if errors.Is(err, mirror.ErrOtherMapping) {
+		return longestSnooze, true // until the program is restarted
+	}
 	if refused(err) {
 		return time.Second, true // the gate, which has closed, says for how long
 	}

@@ -105,6 +105,9 @@ func (m *Mirror) Apply(ctx context.Context, tx pgx.Tx, read Read) (applied Appli
 	if err != nil {
 		return Applied{}, err
 	}
+	if state.digest != m.digest {
+		return Applied{}, ErrOtherMapping
+	}
 	if err := m.proveOrganization(ctx, tx, state, read, rows); err != nil {
 		return Applied{}, err
 	}
@@ -167,6 +170,7 @@ func (t *table) parse(objects []json.RawMessage) (rows []*row, odd []json.RawMes
 
 // state is what the database knew when a read was applied.
 type state struct {
+	digest       string // of the mapping applied last
 	adopted      bool
 	parentKnown  bool
 	organization *string
@@ -192,6 +196,8 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, read Read, r
 	batch := &pgx.Batch{}
 	// Exclusive, because a page writes no ledger row per object that a read of one of them could collide with.
 	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, table.lock)
+	// Only now, as applying another mapping takes the same lock.
+	batch.Queue(appliedMapping).QueryRow(func(r pgx.Row) error { return r.Scan(&s.digest) })
 	batch.Queue(`SELECT organization_id FROM sync_organization`).Query(func(r pgx.Rows) error {
 		for r.Next() {
 			s.adopted = true

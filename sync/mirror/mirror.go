@@ -26,6 +26,8 @@ var (
 	// ErrUnproven says that nothing in a read shows that it came from the mirrored organization: the caller proves it by
 	// reading an object that the mirror knows, and applies the read again with Proven set. Nothing was written.
 	ErrUnproven = errors.New("nothing in this answer shows that it is about the mirrored organization")
+	// ErrOtherMapping says that this program has not been restarted since another mapping was applied. Nothing was written.
+	ErrOtherMapping = errors.New("the mapping differs from the one applied last: run `worker migrate`, or restart with the other")
 )
 
 // Options configures a Mirror. The zero value is right for production.
@@ -42,6 +44,7 @@ type Options struct {
 type Mirror struct {
 	pool    *pgxpool.Pool
 	mapping *mappings.Mapping
+	digest  string // the mapping's
 	tables  map[mappings.Kind]*table
 	lag     time.Duration
 	queue   string
@@ -55,7 +58,7 @@ func New(pool *pgxpool.Pool, options Options) *Mirror {
 	if options.Lag == 0 {
 		options.Lag = DefaultLag
 	}
-	m := &Mirror{pool: pool, mapping: options.Mapping, lag: options.Lag, queue: options.QueueSchema, tables: make(map[mappings.Kind]*table)}
+	m := &Mirror{pool: pool, mapping: options.Mapping, digest: options.Mapping.Digest(), lag: options.Lag, queue: options.QueueSchema, tables: make(map[mappings.Kind]*table)}
 	for i, kind := range mappings.Kinds {
 		m.tables[kind] = newTable(options.Mapping.Table(kind), i)
 	}
@@ -77,11 +80,29 @@ type Observation struct {
 // Begin takes the next observation. Call it before the request is sent.
 func (m *Mirror) Begin(ctx context.Context) (Observation, error) {
 	var o Observation
-	err := m.pool.QueryRow(ctx, `SELECT nextval('observations'), clock_timestamp()`).Scan(&o.Number, &o.BeganAt)
+	var digest string
+	err := m.pool.QueryRow(ctx, `SELECT nextval('observations'), clock_timestamp(), (`+appliedMapping+`)`).Scan(&o.Number, &o.BeganAt, &digest)
+	if err == nil && digest != m.digest {
+		err = ErrOtherMapping
+	}
 	if err != nil {
 		return Observation{}, fmt.Errorf("begin observation: %w", err)
 	}
 	return o, nil
+}
+
+const appliedMapping = `SELECT digest FROM sync_mapping`
+
+// CheckMapping returns nil when the mirror's mapping is the one that was applied last, ErrOtherMapping when it is not.
+func (m *Mirror) CheckMapping(ctx context.Context) error {
+	var digest string
+	if err := m.pool.QueryRow(ctx, appliedMapping).Scan(&digest); err != nil {
+		return fmt.Errorf("look for the mapping applied last: %w", err)
+	}
+	if digest != m.digest {
+		return ErrOtherMapping
+	}
+	return nil
 }
 
 // InTx runs f in one transaction, so that what a read told and the step it completes are committed together.

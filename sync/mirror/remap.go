@@ -40,11 +40,12 @@ const remapAtOnce = 500
 
 // Remap makes the database follow the mirror's mapping: it adds columns, fills them from _raw without asking LeadGrid, takes
 // what must not be kept out of rows, their history and stored events, and begins or ends histories. It may be repeated: what
-// follows the mapping already is not written.
+// follows the mapping already is not written. Programs with another mapping write nothing that could be left out from its
+// beginning on.
 func (m *Mirror) Remap(ctx context.Context) (remapped Remapped, err error) {
-	// The columns come first, in a short transaction: adding one locks readers out.
-	if err := m.InTx(ctx, func(tx pgx.Tx) error { return m.addColumns(ctx, tx) }); err != nil {
-		return remapped, fmt.Errorf("add columns: %w", err)
+	// First what locks others out, in a short transaction: after it nobody adds to what must be mapped anew.
+	if err := m.InTx(ctx, func(tx pgx.Tx) error { return m.announce(ctx, tx) }); err != nil {
+		return remapped, fmt.Errorf("announce the mapping: %w", err)
 	}
 	err = m.InTx(ctx, func(tx pgx.Tx) error {
 		remapped = Remapped{}
@@ -59,18 +60,27 @@ func (m *Mirror) Remap(ctx context.Context) (remapped Remapped, err error) {
 				return fmt.Errorf("history of %s: %w", kind, err)
 			}
 		}
-		if !m.mapping.Strict() {
-			return nil
+		if m.mapping.Strict() {
+			if remapped.Events, err = remapEvents(ctx, tx, m.mapping); err != nil {
+				return fmt.Errorf("remap events: %w", err)
+			}
+			if _, err := tx.Exec(ctx, `DELETE FROM sync_oddities WHERE NOT starts_with(encode(body, 'escape'), 'sha256:')`); err != nil {
+				return fmt.Errorf("remap oddities: %w", err)
+			}
 		}
-		if remapped.Events, err = remapEvents(ctx, tx, m.mapping); err != nil {
-			return fmt.Errorf("remap events: %w", err)
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM sync_oddities WHERE NOT starts_with(encode(body, 'escape'), 'sha256:')`); err != nil {
-			return fmt.Errorf("remap oddities: %w", err)
-		}
-		return nil
+		_, err := tx.Exec(ctx, `UPDATE sync_mapping SET applied_at = now()`)
+		return err
 	})
 	return remapped, err
+}
+
+// Mapped reports whether all there is follows the mirror's mapping.
+func (m *Mirror) Mapped(ctx context.Context) (mapped bool, err error) {
+	err = m.pool.QueryRow(ctx, `SELECT digest = $1 AND applied_at IS NOT NULL FROM sync_mapping`, m.digest).Scan(&mapped)
+	if err != nil {
+		return false, fmt.Errorf("look for the mapping applied last: %w", err)
+	}
+	return mapped, nil
 }
 
 // lockAll waits for every write of rows under way, and keeps others out until the transaction ends.
@@ -82,7 +92,8 @@ func (m *Mirror) lockAll(ctx context.Context, tx pgx.Tx) error {
 	return tx.SendBatch(ctx, batch).Close()
 }
 
-func (m *Mirror) addColumns(ctx context.Context, tx pgx.Tx) error {
+// announce adds the columns of the mapping, and says that it is the one that counts from now on.
+func (m *Mirror) announce(ctx context.Context, tx pgx.Tx) error {
 	if err := m.lockAll(ctx, tx); err != nil {
 		return err
 	}
@@ -91,7 +102,12 @@ func (m *Mirror) addColumns(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 	}
-	return nil
+	// A receiver that stores an event right now has not heard of the mapping: what it stores must be there to be mapped anew.
+	if _, err := tx.Exec(ctx, `LOCK TABLE webhook_events IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `UPDATE sync_mapping SET digest = $1, applied_at = NULL`, m.digest)
+	return err
 }
 
 // remap writes the rows of a table, and of its history, that do not follow its mapping.

@@ -2,6 +2,7 @@ package mirror_test
 
 import (
 	"encoding/json"
+	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -121,4 +122,26 @@ func TestPromise11_HistoryObeysMappingAndErasure(t *testing.T) {
 	}
 	f.want("ids and times after the erasure",
 		f.one(`SELECT count(*)::text FROM dossiers_history WHERE num_nonnulls(name, email, domain, _raw) = 0 AND status IS NOT NULL AND valid_from IS NOT NULL`), "3")
+}
+
+// A worker that has not been restarted since another mapping was applied writes no row: neither what it has asked LeadGrid for
+// before, nor anything after.
+func TestPromise12_OldWorkerWritesNothingUnderANewMapping(t *testing.T) {
+	old := newFixture(t)
+	old.apply(get(old.begin(), `{"id":"d","name":"a","email":"a@x.be"}`))
+	asked := old.begin()
+	fresh := old.under("dossiers:\n  fields: {email: leave out}\n  columns:\n    mail: {from: email, type: text}\n")
+	if _, err := old.try(get(asked, `{"id":"d","name":"b","email":"zqxwv@x.be"}`)); !errors.Is(err, mirror.ErrOtherMapping) {
+		t.Errorf("what was asked for before gives %v, want ErrOtherMapping", err)
+	}
+	if _, err := old.Begin(t.Context()); !errors.Is(err, mirror.ErrOtherMapping) {
+		t.Errorf("Begin gives %v, want ErrOtherMapping", err)
+	}
+	fresh.want("row", fresh.one(`SELECT concat_ws(' ', name, email, mail) FROM dossiers`), "a")
+	fresh.apply(get(fresh.begin(), `{"id":"d","name":"b","email":"zqxwv@x.be"}`))
+	fresh.want("row as the new mapping has it", fresh.one(`SELECT concat_ws(' ', name, email, mail, _raw) FROM dossiers`), `b {"id": "d", "name": "b"}`)
+	// Restarted with what it had, after that has been applied again.
+	old.remap()
+	old.apply(get(old.begin(), `{"id":"d","name":"b","email":"zqxwv@x.be"}`))
+	old.want("row as before", old.one(`SELECT concat_ws(' ', name, email) FROM dossiers`), "b zqxwv@x.be")
 }

@@ -89,6 +89,13 @@ func (p *program) compare(ctx context.Context, config *mirrorConfig, options ver
 	if err != nil {
 		return nil, err
 	}
+	if err := engine.Mirror.CheckMapping(ctx); err != nil {
+		return nil, err
+	}
+	mapping, err := config.Mappings.Load()
+	if err != nil {
+		return nil, err
+	}
 	sharing, stop := context.WithCancel(ctx)
 	shared := make(chan error, 1)
 	go func() { shared <- engine.Budget.Run(sharing) }()
@@ -96,7 +103,7 @@ func (p *program) compare(ctx context.Context, config *mirrorConfig, options ver
 		stop()
 		_ = <-shared // what it returns is that it was stopped
 	}()
-	return verify.Run(ctx, pool, api.WithLimiter(engine.Budget.Share(budget.Sweeps)), verify.Options{Sample: options.sample})
+	return verify.Run(ctx, pool, api.WithLimiter(engine.Budget.Share(budget.Sweeps)), verify.Options{Sample: options.sample, Mapping: mapping})
 }
 
 // untold gives an error that kept verify from telling anything an exit code other than that of differences.

@@ -56,6 +56,7 @@ func (v *verifier) loadColumns(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("list the columns of %s: %w", t.name, err)
 		}
+		v.withoutOwn(t)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
 // ErrOtherOrganization says that the key reads another organization than the one mirrored, so that nothing can be told.
@@ -31,6 +32,8 @@ type Options struct {
 	Looks int
 	// Pause is the time between two such looks; 0 means 2 s.
 	Pause time.Duration
+	// Mapping is what the customer's file makes of the default; nil is the default. What it keeps out is not missed.
+	Mapping *mappings.Mapping
 	// Progress, if not nil, is told how far the comparison is.
 	Progress func(phase string, done, total int)
 }
@@ -102,6 +105,9 @@ type verifier struct {
 func Run(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client, options Options) (*Report, error) {
 	options.Looks = cmp.Or(options.Looks, defaultLooks)
 	options.Pause = cmp.Or(options.Pause, defaultPause)
+	if options.Mapping == nil {
+		options.Mapping = mappings.Default()
+	}
 	if options.Progress == nil {
 		options.Progress = func(string, int, int) {}
 	}
@@ -201,10 +207,11 @@ func (v *verifier) lookAt(ctx context.Context, phase string, looks []look) (find
 func (v *verifier) judge(t *table, told []object, rows map[string]row, whole bool) (findings []Finding, unsure bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, one := range told {
-		for name := range one {
+	for i := range told {
+		for name := range told[i] {
 			v.shown[t][name] = true
 		}
+		told[i] = v.mapped(t, told[i])
 	}
 	listed := make(map[string]bool)
 	for _, one := range told {
@@ -224,6 +231,7 @@ func (v *verifier) judge(t *table, told []object, rows map[string]row, whole boo
 		}
 		v.shared++
 		fields, doubt := t.differing(v.columns[t], one, v.shown[t], have)
+		fields = append(fields, v.differingOwn(t, one, have)...)
 		unsure = unsure || doubt
 		if len(fields) > 0 {
 			findings = append(findings, Finding{Table: t.name, ID: id, Problem: Different, Fields: fields})

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -207,4 +209,24 @@ func TestDemoWithoutADatabase(t *testing.T) {
 		t.Errorf("it ended with %d:\n%s", code, s.said())
 	}
 	s.wantNothingLeft(t)
+}
+
+// LeadGrid tells nobody when a dossier is removed: the mirror shows it until a sweep, and the demo must not choose it.
+func TestDemoChangesWhatIsStillThere(t *testing.T) {
+	t.Parallel()
+	d := &demo{leadgrid: leadgridtest.New(leadgridtest.Options{}), pool: pgtest.New(t)}
+	defer d.leadgrid.Close()
+	d.leadgrid.Seed(leadgridtest.Size{Dossiers: 1})
+	there := slices.Collect(maps.Keys(d.leadgrid.Snapshot()["dossiers"]))[0]
+	stage := d.leadgrid.Snapshot()["dossiers"][there]["current_stage_id"]
+	_, err := d.pool.Exec(t.Context(), `
+		WITH stage AS (INSERT INTO stages (id, flow_id, name, position) VALUES ('first', 'flow', 'First', 1), ($2, 'flow', 'Second', 2))
+		INSERT INTO dossiers (id, status, current_stage_id, _changed_at) VALUES ('removed', 'active', 'first', '2026-01-01'), ($1, 'active', 'first', now())`,
+		there, stage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, _, err := d.move(t.Context()); err != nil || m.dossier != there {
+		t.Errorf("it moved %q, %v, want %q", m.dossier, err, there)
+	}
 }

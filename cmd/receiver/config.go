@@ -17,7 +17,8 @@ type config struct {
 	settings.Webhook
 	settings.Listen
 	settings.Mappings
-	Admin settings.Admin
+	Admin   settings.Admin
+	Tracing settings.Tracing
 	settings.Log
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
 
@@ -50,6 +51,11 @@ type addresses struct {
 // run is the whole program, until ctx ends. It tells started, if not nil, where it listens.
 func run(ctx context.Context, config config, logs io.Writer, started func(addresses)) error {
 	log := config.Logger(logs)
+	stopTracing, err := tracing.Start(config.Tracing, "leadgrid-receiver", admin.ReadBuild().Version, log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	secrets, err := newSecrets(config.Webhook, log)
 	if err != nil {
 		return err

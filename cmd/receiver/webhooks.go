@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
@@ -74,11 +76,15 @@ func (h *webhooks) judge(c *gin.Context, now time.Time) answer {
 	if err := verifier.Check(signature, body); err != nil {
 		return answer{status: http.StatusUnauthorized, result: resultUnsigned, err: err}
 	}
-	ctx, cancel := context.WithTimeout(c.Request.Context(), storeTimeout)
+	ctx, span := tracing.Webhook(c.Request.Context(), now)
+	defer span.End()
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	event, err := h.store(ctx, events.Received{Body: body, At: now})
+	span.SetAttributes(attribute.String("leadgrid.event.id", event.ID), attribute.String("leadgrid.event.type", typeLabel(event.Type)))
 	switch {
 	case err != nil:
+		tracing.Failed(span)
 		return answer{status: http.StatusServiceUnavailable, result: resultUnavailable, err: err}
 	case event.Duplicate:
 		return answer{status: http.StatusOK, result: resultDuplicate, event: event}

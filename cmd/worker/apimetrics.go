@@ -12,6 +12,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 )
 
 // operations names LeadGrid's operations as metrics call them: after the client's methods.
@@ -82,14 +85,22 @@ func watchAPI(baseURL string, registerer prometheus.Registerer) *http.Client {
 // RoundTrip implements [http.RoundTripper].
 func (m *apiMetrics) RoundTrip(request *http.Request) (*http.Response, error) {
 	operation, began := m.operation(request), time.Now()
+	span := tracing.Request(request.Context(), operation)
 	response, err := m.next.RoundTrip(request)
 	if err != nil {
+		tracing.Failed(span)
+		span.End()
 		m.requests.WithLabelValues(operation, "error").Inc()
 		m.duration.WithLabelValues(operation).Observe(time.Since(began).Seconds())
 		return nil, err
 	}
 	m.requests.WithLabelValues(operation, strconv.Itoa(response.StatusCode)).Inc()
+	span.SetAttributes(attribute.String("http.request.method", request.Method), attribute.Int("http.response.status_code", response.StatusCode))
+	if response.StatusCode >= http.StatusBadRequest {
+		tracing.Failed(span)
+	}
 	response.Body = &timedBody{ReadCloser: response.Body, ended: sync.OnceFunc(func() {
+		span.End()
 		m.duration.WithLabelValues(operation).Observe(time.Since(began).Seconds())
 	})}
 	return response, nil

@@ -21,6 +21,7 @@ type runConfig struct {
 	Writeback settings.Writeback
 	Retention settings.Retention
 	Admin     settings.Admin
+	Tracing   settings.Tracing
 }
 
 // mirrorConfig is what it takes to read LeadGrid into the mirror.

@@ -47,7 +47,8 @@ func settingsTable() string {
 			settings.Webhook
 			settings.Listen
 			settings.Mappings
-			Admin settings.Admin
+			Admin   settings.Admin
+			Tracing settings.Tracing
 			settings.Log
 		}{Admin: settings.Admin{Addr: ":9090"}}},
 		{"worker run", &run},

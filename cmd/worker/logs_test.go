@@ -54,6 +54,7 @@ func TestPromise14_NobodyInLogsOrMetrics(t *testing.T) {
 	w.env["DATABASE_URL"] += "&password=" + canary
 	w.env["ADMIN_PASSWORD"], w.env["LOG_LEVEL"] = canary, "debug"
 	said := make(map[string]string) // by who said it
+	traces := w.collectTraces(t)
 
 	worker, receiver := w.start(t), w.receive(t)
 	waitFor(t, "the worker to be ready", func() bool { status, _ := worker.get(t, "/readyz"); return status == http.StatusOK })
@@ -133,6 +134,10 @@ func TestPromise14_NobodyInLogsOrMetrics(t *testing.T) {
 		return strings.Contains(errors, "SQLSTATE P0001") && strings.Contains(errors, "SQLSTATE 23514")
 	})
 
+	waitFor(t, "the traces of both", func() bool {
+		said["traces"] = traces.said()
+		return strings.Contains(said["traces"], "evt_6") && strings.Contains(said["traces"], "retried")
+	})
 	for _, path := range []string{"/metrics", "/readyz", "/"} {
 		_, said["worker"+path] = worker.get(t, path, login(canary))
 	}

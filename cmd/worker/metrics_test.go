@@ -191,6 +191,11 @@ func (w *world) receive(t *testing.T) *receiving {
 		"PATH=" + os.Getenv("PATH"), "DATABASE_URL=" + w.env["DATABASE_URL"], "LEADGRID_WEBHOOK_SECRET=" + webhookSecret,
 		"LISTEN_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "LOG_FORMAT=json", "LOG_LEVEL=" + cmp.Or(w.env["LOG_LEVEL"], "info"),
 	}
+	for name, value := range w.env {
+		if strings.HasPrefix(name, "OTEL_") {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
 	logs, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -249,11 +254,12 @@ func request(t *testing.T, method, url string) *http.Request {
 	return request
 }
 
-// TestMetrics holds what the running programs export against docs/metrics.md.
+// TestMetrics holds what the running programs export against docs/metrics.md, and looks for the trace of an event.
 func TestMetrics(t *testing.T) {
 	page := readMetricsPage(t)
 	w := newWorld(t, leadgridtest.Options{})
 	w.Seed(small)
+	traces := w.collectTraces(t)
 	worker, receiver := w.start(t), w.receive(t)
 	waitFor(t, "both to be ready", func() bool {
 		return value(scrape(t, worker.admin), "leadgrid_ready") == 1 && value(scrape(t, receiver.admin), "leadgrid_ready") == 1
@@ -310,5 +316,24 @@ func TestMetrics(t *testing.T) {
 	}
 	if other := value(got, "leadgrid_api_requests_total", "operation", "other"); other > 0 {
 		t.Errorf("%v requests are of no known operation", other)
+	}
+
+	// From the webhook to the row: one trace, of both programs, which the metric that times it gives as an example.
+	const path = "receiver: webhook > receiver: store events > worker: leadgrid_events > worker: get_dossier"
+	var trace string
+	waitFor(t, "the event's trace", func() bool {
+		for id, one := range traces.paths("get_dossier") {
+			trace = id
+			return one == path
+		}
+		return false
+	})
+	openMetrics := request(t, http.MethodGet, "http://"+worker.admin+"/metrics")
+	openMetrics.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	if _, body := send(t, openMetrics); !regexp.MustCompile(`leadgrid_event_to_row_seconds_bucket.* # \{trace_id="` + trace + `"\}`).MatchString(body) {
+		t.Errorf("the event's trace %s is no example of leadgrid_event_to_row_seconds", trace)
+	}
+	if len(traces.paths("list_dossiers")) > 0 {
+		t.Error("a sweep is traced")
 	}
 }

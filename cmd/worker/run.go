@@ -15,6 +15,7 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
@@ -46,6 +47,11 @@ func (p *program) work(ctx context.Context, _ []string) error {
 		return err
 	}
 	log := config.Mirror.Logger(p.errs)
+	stopTracing, err := tracing.Start(config.Tracing, "leadgrid-worker", admin.ReadBuild().Version, log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	poolConfig, err := config.Mirror.PoolConfig("leadgrid-worker")
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -27,6 +28,7 @@ type everything struct {
 	Retention
 	Listen
 	Admin
+	Tracing
 	Log
 }
 
@@ -168,6 +170,48 @@ func addressProblems(name, address string) []string {
 		return []string{fmt.Sprintf("%s: %q is not an address to listen on: write host:port or :port", name, address)}
 	}
 	return nil
+}
+
+// Tracing says where OpenTelemetry traces go. What else OTEL_* can tell, such as a sampler, OpenTelemetry's SDK reads.
+type Tracing struct {
+	Disabled       bool   `envconfig:"OTEL_SDK_DISABLED" default:"false" desc:"send no traces, whatever else is set"`
+	Exporter       string `envconfig:"OTEL_TRACES_EXPORTER" desc:"otlp, or none to send no traces"`
+	Protocol       string `envconfig:"OTEL_EXPORTER_OTLP_PROTOCOL" default:"http/json" desc:"how: gRPC is not spoken"`
+	Endpoint       string `envconfig:"OTEL_EXPORTER_OTLP_ENDPOINT" desc:"the OpenTelemetry collector that traces go to, such as http://otel:4318; there are none without it"`
+	TracesEndpoint string `envconfig:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" desc:"the same for traces alone, with its path, such as http://otel:4318/v1/traces"`
+	Headers        Secret `envconfig:"OTEL_EXPORTER_OTLP_HEADERS" desc:"headers for the collector: name=value, with a comma between two"`
+}
+
+// URL is where traces are sent to; empty if they are not.
+func (t Tracing) URL() string {
+	switch {
+	case t.Disabled || t.Exporter == "none":
+		return ""
+	case t.TracesEndpoint != "":
+		return t.TracesEndpoint
+	case t.Endpoint != "":
+		return strings.TrimRight(t.Endpoint, "/") + "/v1/traces"
+	case t.Exporter == "otlp":
+		return "http://localhost:4318/v1/traces"
+	}
+	return ""
+}
+
+// Problems implements [Checker].
+func (t Tracing) Problems() (problems []string) {
+	if t.URL() == "" {
+		return nil
+	}
+	if u, err := url.Parse(t.URL()); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		problems = append(problems, "OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is not a URL: write http://host:4318")
+	}
+	if t.Exporter != "" && t.Exporter != "otlp" {
+		problems = append(problems, "OTEL_TRACES_EXPORTER must be otlp or none")
+	}
+	if t.Protocol != "http/json" && t.Protocol != "http/protobuf" { // a collector takes both in the same place
+		problems = append(problems, "OTEL_EXPORTER_OTLP_PROTOCOL must be http/json: traces are sent over HTTP, mostly to port 4318")
+	}
+	return problems
 }
 
 // Sweep says how often and how thoroughly scheduled sweeps read LeadGrid again.

@@ -226,6 +226,26 @@ func TestMarkerIsAWord(t *testing.T) {
 	}
 }
 
+func TestLoadTracing(t *testing.T) {
+	for want, env := range map[string]map[string]string{
+		"": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+		"OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is not a URL: write http://host:4318": {
+			"OTEL_EXPORTER_OTLP_ENDPOINT": "otel:4318"},
+		"OTEL_TRACES_EXPORTER must be otlp or none": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318", "OTEL_TRACES_EXPORTER": "zipkin"},
+		"OTEL_EXPORTER_OTLP_PROTOCOL must be http/json: traces are sent over HTTP, mostly to port 4318": {
+			"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+	} {
+		environment(t, env)
+		got := ""
+		if problems, ok := errors.AsType[*settings.Error](settings.Load(new(struct{ settings.Tracing }))); ok {
+			got = strings.Join(problems.Problems, "\n")
+		}
+		if got != want {
+			t.Errorf("%v: %q, want %q", env, got, want)
+		}
+	}
+}
+
 func TestLoadWebhookAndLog(t *testing.T) {
 	type receiver struct {
 		settings.Webhook

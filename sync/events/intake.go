@@ -13,7 +13,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
@@ -81,6 +84,7 @@ type Intake struct {
 // arrival is one call of Add on its way through a flush.
 type arrival struct {
 	row
+	span    trace.SpanContext
 	settled chan settlement // holds one, so that a caller who has left blocks nobody
 }
 
@@ -114,7 +118,7 @@ func NewIntake(pool *pgxpool.Pool, jobs *river.Client[pgx.Tx], options Options) 
 // Add returns once the event is committed. After an error, also that of ctx, it may or may not have been: the sender's
 // next attempt is then a duplicate, which costs nothing.
 func (in *Intake) Add(ctx context.Context, received Received) (Stored, error) {
-	a := &arrival{row: newRow(received, in.options.Mapping), settled: make(chan settlement, 1)}
+	a := &arrival{row: newRow(received, in.options.Mapping), span: tracing.Of(ctx), settled: make(chan settlement, 1)}
 	if err := in.enqueue(a); err != nil {
 		return Stored{}, err
 	}
@@ -213,14 +217,24 @@ func (in *Intake) gather() []*arrival {
 func (in *Intake) flush(batch []*arrival, deadline time.Time) error {
 	first := make(map[digest]*arrival, len(batch))
 	rows := make([]row, 0, len(batch))
+	var webhooks []trace.SpanContext
 	for _, a := range batch {
+		if a.span.IsValid() {
+			webhooks = append(webhooks, a.span)
+		}
 		if _, repeated := first[a.digest]; !repeated {
 			first[a.digest] = a
 			rows = append(rows, a.row)
 		}
 	}
 	started := time.Now()
-	result, err := in.storePatiently(rows, deadline)
+	ctx, span := tracing.Flush(context.Background(), webhooks)
+	result, err := in.storePatiently(ctx, rows, deadline)
+	span.SetAttributes(attribute.Int("leadgrid.events", len(batch)))
+	if err != nil {
+		tracing.Failed(span)
+	}
+	span.End()
 	if in.options.Flushed != nil {
 		in.options.Flushed(Flush{Events: len(batch), Duration: time.Since(started), Err: err})
 	}

@@ -12,6 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/riverqueue/river"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 )
 
 type digest = [sha256.Size]byte
@@ -64,11 +67,11 @@ const attemptTimeout = 5 * time.Second
 // storePatiently stores rows, trying again while the database is in trouble and the deadline has not passed: senders may
 // never repeat an event, so a short failover should not cost any. Rows missing from the result were not stored, or not
 // surely, because of the error.
-func (in *Intake) storePatiently(rows []row, deadline time.Time) (map[digest]fate, error) {
+func (in *Intake) storePatiently(ctx context.Context, rows []row, deadline time.Time) (map[digest]fate, error) {
 	slices.SortFunc(rows, func(a, b row) int { return slices.Compare(a.digest[:], b.digest[:]) })
 	fates := make(map[digest]fate, len(rows))
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		err := in.store(rows, fates)
+		err := in.store(ctx, rows, fates)
 		if err == nil || !isTransient(err) || time.Now().Add(wait).After(deadline) {
 			return fates, err
 		}
@@ -78,10 +81,10 @@ func (in *Intake) storePatiently(rows []row, deadline time.Time) (map[digest]fat
 
 // store commits rows, in one transaction unless the database refuses the data of one of them: halves are then tried, down
 // to the row that is refused, so that it harms no other.
-func (in *Intake) store(rows []row, fates map[digest]fate) error {
-	ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
+func (in *Intake) store(ctx context.Context, rows []row, fates map[digest]fate) error {
+	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	fresh, err := in.storeAtOnce(ctx, rows)
+	fresh, err := in.storeAtOnce(attempt, rows)
 	switch {
 	case err == nil:
 		for _, r := range rows {
@@ -95,12 +98,12 @@ func (in *Intake) store(rows []row, fates map[digest]fate) error {
 		return fmt.Errorf("store %d events: %w", len(rows), err)
 	case len(rows) > 1:
 		half := len(rows) / 2
-		return errors.Join(in.store(rows[:half], fates), in.store(rows[half:], fates))
+		return errors.Join(in.store(ctx, rows[:half], fates), in.store(ctx, rows[half:], fates))
 	case rows[0].odd != "":
 		return fmt.Errorf("store an odd event: %w", err)
 	default:
 		rows[0].strip(err)
-		return in.store(rows, fates)
+		return in.store(ctx, rows, fates)
 	}
 }
 
@@ -133,7 +136,7 @@ func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (map[digest]struc
 	if len(fresh) == 0 { // all were there already, committed, or the statement would have waited for them
 		return fresh, tx.Rollback(ctx)
 	}
-	if _, err := in.jobs.InsertTx(ctx, tx, FlushArgs{Flush: flush}, nil); err != nil {
+	if _, err := in.jobs.InsertTx(ctx, tx, FlushArgs{Flush: flush}, &river.InsertOpts{Metadata: tracing.Metadata(ctx)}); err != nil {
 		return nil, err
 	}
 	return fresh, tx.Commit(ctx)

@@ -157,7 +157,7 @@ func New(config Config) (*Engine, error) {
 		MaxAttempts:          maxAttempts,
 		RetryPolicy:          retryPolicy{cmp.Or(config.RetryPause, time.Second)},
 		FetchCooldown:        5 * time.Millisecond,
-		Middleware:           []rivertype.Middleware{quiet, metrics.watch()},
+		Middleware:           []rivertype.Middleware{quiet, metrics.watch(), traced},
 		Logger:               slog.New(atLeast{slog.LevelWarn, config.Log.Handler()}),
 	})
 	if err != nil {

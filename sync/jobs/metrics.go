@@ -11,8 +11,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
@@ -25,6 +27,7 @@ var Kinds = map[string]string{
 	events.RecheckArgs{}.Kind(): RecheckQueue,
 	sweep.Args{}.Kind():         SweepQueue,
 	tickArgs{}.Kind():           river.QueueDefault,
+	retentionArgs{}.Kind():      river.QueueDefault,
 }
 
 // What becomes of a job when an attempt ends, as metrics call it.
@@ -149,6 +152,16 @@ func (m *metrics) count(table mappings.Kind, why cause, changed, deleted int) {
 	m.tombstones.WithLabelValues(string(table)).Add(float64(deleted))
 }
 
+// mirrored counts a flush that is mirrored whole, with its trace as an example where there is one that is kept.
+func (m *metrics) mirrored(ctx context.Context, waited time.Duration) {
+	histogram, ok := m.eventToRow.(prometheus.ExemplarObserver)
+	if span := tracing.Of(ctx); ok && span.IsSampled() {
+		histogram.ObserveWithExemplar(waited.Seconds(), prometheus.Labels{"trace_id": span.TraceID().String()})
+		return
+	}
+	m.eventToRow.Observe(waited.Seconds())
+}
+
 // watch is the River middleware that counts and times attempts.
 func (m *metrics) watch() rivertype.Middleware {
 	return river.WorkerMiddlewareFunc(func(ctx context.Context, job *rivertype.JobRow, work func(context.Context) error) (err error) {
@@ -171,6 +184,20 @@ func (m *metrics) watch() rivertype.Middleware {
 // quiet is the River middleware that takes out of errors what they quote: River stores their text with the job.
 var quiet = river.WorkerMiddlewareFunc(func(ctx context.Context, _ *rivertype.JobRow, work func(context.Context) error) error {
 	return redact.Error(work(ctx))
+})
+
+// traced is the River middleware that goes on with the trace of whoever inserted the job.
+var traced = river.WorkerMiddlewareFunc(func(ctx context.Context, job *rivertype.JobRow, work func(context.Context) error) error {
+	ctx, span := tracing.Job(ctx, job.Kind, job.Metadata)
+	defer span.End()
+	err := work(ctx)
+	outcome := outcomeOf(job, err, false)
+	span.SetAttributes(attribute.Int64("leadgrid.job.id", job.ID), attribute.Int("leadgrid.job.attempt", job.Attempt),
+		attribute.String("leadgrid.job.outcome", outcome))
+	if outcome == outcomeRetried || outcome == outcomeDiscarded {
+		tracing.Failed(span)
+	}
+	return err
 })
 
 // outcomeOf is what River makes of how an attempt ended.

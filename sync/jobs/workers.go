@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
@@ -38,11 +39,11 @@ func (w *eventsWorker) Work(ctx context.Context, job *river.Job[events.FlushArgs
 	report, err := w.processor.Process(ctx, job.Args, func(tx pgx.Tx, receivedAt time.Time) error {
 		waited = time.Since(receivedAt)
 		_, err := river.ClientFromContext[pgx.Tx](ctx).InsertTx(ctx, tx, events.RecheckArgs{Flush: job.Args.Flush},
-			&river.InsertOpts{Queue: RecheckQueue, ScheduledAt: receivedAt.Add(w.lag + time.Second)})
+			&river.InsertOpts{Queue: RecheckQueue, ScheduledAt: receivedAt.Add(w.lag + time.Second), Metadata: tracing.Metadata(ctx)})
 		return err
 	})
 	if err == nil && waited > 0 {
-		w.metrics.eventToRow.Observe(waited.Seconds())
+		w.metrics.mirrored(ctx, waited)
 	}
 	w.log.LogAttrs(ctx, level(err), "events processed", slog.Int64("flush", job.Args.Flush), slog.Int("dossiers", report.Dossiers),
 		slog.Int("read", report.Read), slog.Int("changed", report.Changed), reason(err))

@@ -72,6 +72,15 @@ func plain(s []byte) int {
 	return len(s)
 }
 
+// Members iterates over the keys and values of a JSON object, in their order, without
+// copying them: for those who read Raw. Of what is not valid JSON it finds less than
+// there is; ok is false for a value that is no object.
+func Members(object []byte) (fields iter.Seq2[[]byte, []byte], ok bool) {
+	c := cursor{data: object}
+	c.space()
+	return members(object), c.peek() == '{'
+}
+
 // members iterates over the keys and values of an object, in their order. Of any
 // other value, there are none.
 func members(object []byte) iter.Seq2[[]byte, []byte] {

@@ -4,7 +4,6 @@ package mappings
 
 import (
 	_ "embed"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,9 +26,6 @@ const (
 
 // Kinds lists the mirrored tables, parents before children.
 var Kinds = []Kind{Flows, Stages, Dossiers, Contacts, Links, Notes}
-
-// Object is one LeadGrid object as the API gave it: its fields by name, each value the JSON text received.
-type Object map[string]json.RawMessage
 
 // Column is one column of a mirrored table.
 type Column struct {

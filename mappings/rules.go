@@ -220,20 +220,6 @@ func top(path string) string {
 	return first
 }
 
-// lookup finds the value at a path; absent is nil.
-func (o Object) lookup(path string) json.RawMessage {
-	value, found := o[path]
-	first, rest, nested := strings.Cut(path, ".")
-	if found || !nested {
-		return value
-	}
-	var inner Object
-	if json.Unmarshal(o[first], &inner) != nil {
-		return nil
-	}
-	return inner.lookup(rest)
-}
-
 // put sets the value at a path.
 func (o Object) put(path []string, value json.RawMessage) {
 	if len(path) > 1 {

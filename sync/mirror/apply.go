@@ -1,10 +1,12 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +37,9 @@ type Read struct {
 	Filter string
 	// Proven says that a later read has shown the organization to be the mirrored one.
 	Proven bool
+
+	sightings []*sighting // what Prepare made of Objects
+	odd       []json.RawMessage
 }
 
 // Applied says what a read came to.
@@ -65,86 +70,120 @@ func (a *Applied) Add(b Applied) {
 	a.Keys = append(a.Keys, b.Keys...)
 }
 
-// row is one object on its way into its table.
+// row is a row of a mirrored table on its way through the reads that show it.
 type row struct {
 	key   []string // one text per key column
-	told  mappings.Object
-	body  json.RawMessage // the object as received
-	known mappings.Object // what the mirror has, nil when it has nothing
+	later int64    // the last read that has told about it, if one has that is later than any of ours
 
 	exists  bool
 	deleted bool
-	hash    int64 // of the row as it stands
-	stale   bool
-	older   bool
-	erased  bool // it is about somebody who was erased: only ids and times are told
+	hash    int64           // of the row as it stands
+	known   mappings.Object // what the mirror has, nil when it has nothing
+	body    json.RawMessage // the object as received, where nothing was merged into it
+
+	erased  bool  // it is about somebody who was erased: only ids and times are told
+	isNew   bool  // it is not in the table yet
+	changed int64 // the read that changed it, 0 if none did
+
+	doubt  *doubt // that a read took away or raised
+	raised *Read  // the read that raised it
 
 	rawless bool // it was rebuilt from its columns, while it is mapped anew
-
-	merged     mappings.Object
-	mergedHash int64
 }
 
-// guardKey is how the ledger names the object.
-func (r *row) guardKey() string { return strings.Join(r.key, "\x1f") }
+// sighting is one object as one read showed it.
+type sighting struct {
+	key   []string
+	told  mappings.Object
+	body  json.RawMessage // the object as received
+	hash  int64
+	row   *row
+	older bool // than it is known: refused
+}
+
+// guardKey is how the ledger names an object.
+func guardKey(key []string) string { return strings.Join(key, "\x1f") }
+
+func (r *row) guardKey() string { return guardKey(r.key) }
 
 func (r *row) id() string { return r.key[len(r.key)-1] }
 
+// Prepare takes the read apart, which Apply would do otherwise while it holds the kind's lock.
+func (m *Mirror) Prepare(read Read) Read {
+	if read.sightings == nil {
+		read.sightings, read.odd = m.tables[read.Kind].parse(read.Objects)
+	}
+	return read
+}
+
 // Apply writes what a read told, in the caller's transaction. It takes the lock of the read's kind until that ends.
-func (m *Mirror) Apply(ctx context.Context, tx pgx.Tx, read Read) (applied Applied, err error) {
+func (m *Mirror) Apply(ctx context.Context, tx pgx.Tx, read Read) (Applied, error) {
+	applied, err := m.ApplyAll(ctx, tx, []Read{read})
+	if err != nil {
+		return Applied{}, err
+	}
+	return applied[0], nil
+}
+
+// ApplyAll does for several reads of one kind and endpoint, in the order in which they began, what Apply does for each, in
+// as many round trips as for one. It returns what each of them came to.
+func (m *Mirror) ApplyAll(ctx context.Context, tx pgx.Tx, reads []Read) (applied []Applied, err error) {
+	if len(reads) == 0 {
+		return nil, nil
+	}
+	first := reads[0]
 	defer func() {
 		if err != nil && !errors.Is(err, ErrUnproven) && !errors.Is(err, ErrOtherOrganization) {
-			err = fmt.Errorf("apply %s, observation %d: %w", read.Endpoint, read.Number, err)
+			err = fmt.Errorf("apply %s, observation %d: %w", first.Endpoint, first.Number, err)
 		}
 	}()
-	table := m.tables[read.Kind]
-	rows, odd := table.parse(read.Objects)
-	applied.Odd, applied.Proved = len(odd), len(rows) > 0
+	table := m.tables[first.Kind]
+	applied = make([]Applied, len(reads))
+	prepared := make([]*Read, len(reads))
+	for i, read := range reads {
+		read = m.Prepare(read)
+		prepared[i] = &read
+		applied[i].Odd, applied[i].Proved = len(read.odd), len(read.sightings) > 0
+	}
+	inOrder := slices.SortedFunc(slices.Values(indexes(reads)), func(a, b int) int { return cmp.Compare(reads[a].Number, reads[b].Number) })
 
-	state, err := m.load(ctx, tx, table, read, rows)
+	s, err := m.load(ctx, tx, table, prepared)
 	if err != nil {
-		return Applied{}, err
+		return nil, err
 	}
-	if state.digest != m.digest {
-		return Applied{}, ErrOtherMapping
+	if s.digest != m.digest {
+		return nil, ErrOtherMapping
 	}
-	if err := m.proveOrganization(ctx, tx, state, read, rows); err != nil {
-		return Applied{}, err
+	if err := table.loadKnown(ctx, tx, s.mayChange(prepared)); err != nil {
+		return nil, err
 	}
-	var touched []*row
-	for _, row := range rows {
-		switch {
-		case row.stale:
-			applied.Stale++
-		case !row.exists && !read.Whole && !read.Insert:
-			applied.Thin = append(applied.Thin, row.id())
-		case row.exists && !row.deleted && read.Whole && table.hash(row.told) == row.hash:
-			applied.Unchanged++
-		default:
-			touched = append(touched, row)
+	for _, i := range inOrder {
+		if err := m.proveOrganization(ctx, tx, s, prepared[i]); err != nil {
+			return nil, err
 		}
+		m.tell(table, s, prepared[i], &applied[i])
 	}
-	changed, err := m.change(ctx, tx, table, read, state, touched, &applied)
-	if err != nil {
-		return Applied{}, err
-	}
-	if err := m.write(ctx, tx, table, read, state, rows, odd, changed); err != nil {
-		return Applied{}, err
-	}
-	for _, row := range rows {
-		if !row.older {
-			applied.Keys = append(applied.Keys, row.id())
-		}
+	if err := m.write(ctx, tx, table, prepared, s); err != nil {
+		return nil, err
 	}
 	return applied, nil
 }
 
+func indexes[T any](slice []T) []int {
+	all := make([]int, len(slice))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
 // parse reads the objects. Where a page shows the same object twice, the last one counts.
-func (t *table) parse(objects []json.RawMessage) (rows []*row, odd []json.RawMessage) {
+func (t *table) parse(objects []json.RawMessage) (sightings []*sighting, odd []json.RawMessage) {
+	sightings = make([]*sighting, 0, len(objects))
 	at := make(map[string]int, len(objects))
 	for _, body := range objects {
-		var told mappings.Object
-		if err := json.Unmarshal(body, &told); err != nil || told == nil {
+		told, ok := mappings.ParseObject(body)
+		if !ok {
 			odd = append(odd, t.oddity(body))
 			continue
 		}
@@ -157,25 +196,28 @@ func (t *table) parse(objects []json.RawMessage) (rows []*row, odd []json.RawMes
 			told = t.mapping.Shape(told)
 			body = encode(told)
 		}
-		r := &row{key: key, told: told, body: body}
-		if i, seen := at[r.guardKey()]; seen {
-			rows[i] = r
+		s := &sighting{key: key, told: told, body: body, hash: t.hash(told)}
+		if i, seen := at[guardKey(key)]; seen {
+			sightings[i] = s
 			continue
 		}
-		at[r.guardKey()] = len(rows)
-		rows = append(rows, r)
+		at[guardKey(key)] = len(sightings)
+		sightings = append(sightings, s)
 	}
-	return rows, odd
+	return sightings, odd
 }
 
-// state is what the database knew when a read was applied.
+// state is what the database knew when reads were applied, and what they have made of it so far.
 type state struct {
 	digest       string // of the mapping applied last
+	now          time.Time
 	adopted      bool
-	parentKnown  bool
+	parents      map[string]bool // those that the mirror knows
 	organization *string
 	shape        shape
-	doubts       map[string]doubt // the doubts about these objects that this read takes away, by guard key
+	learned      map[string]bool // keys of the shape that are new
+	rows         []*row
+	entered      []entered // stages
 }
 
 type doubt struct {
@@ -184,13 +226,31 @@ type doubt struct {
 }
 
 // load locks the kind and reads, in one round trip, all that decides what may be written.
-func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, read Read, rows []*row) (*state, error) {
-	keys := table.keyArrays(rows)
-	guardKeys := guardKeysOf(rows)
-	s := &state{shape: make(shape), doubts: make(map[string]doubt)}
-	byGuardKey := make(map[string]*row, len(rows))
-	for _, row := range rows {
-		byGuardKey[row.guardKey()] = row
+func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Read) (*state, error) {
+	s := &state{shape: make(shape), learned: make(map[string]bool), parents: make(map[string]bool)}
+	byGuardKey := make(map[string]*row)
+	var keys, parents []string
+	var last []int64 // that sighted each row
+	var sightings []*sighting
+	number := make(map[*row]int)
+	least := reads[0].Number
+	for _, read := range reads {
+		least = min(least, read.Number)
+		if read.Parent != "" && !slices.Contains(parents, read.Parent) {
+			parents = append(parents, read.Parent)
+		}
+		for _, sighting := range read.sightings {
+			key := guardKey(sighting.key)
+			r := byGuardKey[key]
+			if r == nil {
+				r = &row{key: sighting.key}
+				byGuardKey[key], number[r] = r, len(keys)
+				s.rows, keys, last = append(s.rows, r), append(keys, key), append(last, read.Number)
+			}
+			sighting.row = r
+			last[number[r]] = max(last[number[r]], read.Number)
+			sightings = append(sightings, sighting)
+		}
 	}
 
 	batch := &pgx.Batch{}
@@ -198,6 +258,7 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, read Read, r
 	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, table.lock)
 	// Only now, as applying another mapping takes the same lock.
 	batch.Queue(appliedMapping).QueryRow(func(r pgx.Row) error { return r.Scan(&s.digest) })
+	batch.Queue(`SELECT now()`).QueryRow(func(r pgx.Row) error { return r.Scan(&s.now) })
 	batch.Queue(`SELECT organization_id FROM sync_organization`).Query(func(r pgx.Rows) error {
 		for r.Next() {
 			s.adopted = true
@@ -207,27 +268,35 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, read Read, r
 		}
 		return r.Err()
 	})
-	if read.Parent != "" {
-		batch.Queue(`SELECT EXISTS (SELECT FROM `+m.tables[parentOf[read.Kind].kind].name+` WHERE id = $1)`, read.Parent).
-			QueryRow(func(r pgx.Row) error { return r.Scan(&s.parentKnown) })
+	if len(parents) > 0 {
+		batch.Queue(`SELECT id FROM `+m.tables[parentOf[table.mapping.Kind].kind].name+` WHERE id = ANY ($1)`, parents).
+			Query(func(r pgx.Rows) error {
+				var id string
+				_, err := pgx.ForEachRow(r, []any{&id}, func() error { s.parents[id] = true; return nil })
+				return err
+			})
 	}
-	batch.Queue(`SELECT key, nulls FROM sync_shapes WHERE endpoint = $1`, read.Endpoint).Query(func(r pgx.Rows) error {
+	batch.Queue(`SELECT key, nulls FROM sync_shapes WHERE endpoint = $1`, reads[0].Endpoint).Query(func(r pgx.Rows) error {
 		var key string
 		var nulls bool
 		_, err := pgx.ForEachRow(r, []any{&key, &nulls}, func() error { s.shape[key] = nulls; return nil })
 		return err
 	})
-	batch.Queue(laterReads, read.Kind, guardKeys, read.Number).Query(func(r pgx.Rows) error {
+	if len(s.rows) == 0 {
+		return s, tx.SendBatch(ctx, batch).Close()
+	}
+	batch.Queue(laterReads, table.mapping.Kind, keys, least).Query(func(r pgx.Rows) error {
 		var key string
-		_, err := pgx.ForEachRow(r, []any{&key}, func() error { byGuardKey[key].stale = true; return nil })
+		var later int64
+		_, err := pgx.ForEachRow(r, []any{&key, &later}, func() error { byGuardKey[key].later = later; return nil })
 		return err
 	})
-	batch.Queue(table.probe, keys...).Query(func(r pgx.Rows) error {
+	batch.Queue(table.probe, table.keyArrays(s.rows)...).Query(func(r pgx.Rows) error {
 		var n int64
 		var hash *int64
 		var deleted bool
 		_, err := pgx.ForEachRow(r, []any{&n, &hash, &deleted}, func() error {
-			row := rows[n-1]
+			row := s.rows[n-1]
 			row.exists, row.deleted = true, deleted
 			if hash != nil {
 				row.hash = *hash
@@ -236,38 +305,50 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, read Read, r
 		})
 		return err
 	})
-	table.queueSuppressed(batch, read, rows)
-	batch.Queue(clearDoubts, read.Kind, guardKeys, read.Number).Query(func(r pgx.Rows) error {
+	table.queueSuppressed(batch, reads, sightings)
+	batch.Queue(clearDoubts, table.mapping.Kind, keys, last).Query(func(r pgx.Rows) error {
 		var key string
 		var d doubt
-		_, err := pgx.ForEachRow(r, []any{&key, &d.reason, &d.since}, func() error { s.doubts[key] = d; return nil })
+		_, err := pgx.ForEachRow(r, []any{&key, &d.reason, &d.since}, func() error {
+			taken := d
+			byGuardKey[key].doubt = &taken
+			return nil
+		})
 		return err
 	})
-	return s, tx.SendBatch(ctx, batch).Close()
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, err
+	}
+	for _, row := range s.rows {
+		row.isNew = !row.exists
+	}
+	return s, nil
 }
 
 // laterReads finds the objects that a finished read has told about which began after ours. Equal numbers count as later:
 // a sequence may repeat its last few values after a crash of Postgres.
 const laterReads = `
-	SELECT r.id FROM sync_reads r WHERE r.kind = $1 AND r.id = ANY ($2) AND r.observation >= $3
-	UNION
-	SELECT k.id
-	FROM sync_pages p
-	CROSS JOIN LATERAL unnest(p.keys) AS seen (key)
-	JOIN unnest($2::text[]) AS k (id) ON hashtextextended(k.id, 0) = seen.key
-	WHERE p.kind = $1 AND p.observation >= $3`
+	SELECT id, max(observation) FROM (
+		SELECT r.id, r.observation FROM sync_reads r WHERE r.kind = $1 AND r.id = ANY ($2) AND r.observation >= $3
+		UNION ALL
+		SELECT k.id, p.observation
+		FROM sync_pages p
+		CROSS JOIN LATERAL unnest(p.keys) AS seen (key)
+		JOIN unnest($2::text[]) AS k (id) ON hashtextextended(k.id, 0) = seen.key
+		WHERE p.kind = $1 AND p.observation >= $3) later
+	GROUP BY id`
 
 const clearDoubts = `
-	DELETE FROM sync_doubts
-	WHERE kind = $1 AND CASE parent WHEN '' THEN id ELSE parent || E'\x1f' || id END = ANY ($2) AND observation < $3
-	RETURNING CASE parent WHEN '' THEN id ELSE parent || E'\x1f' || id END, reason, since`
+	DELETE FROM sync_doubts d USING unnest($2::text[], $3::bigint[]) AS k (id, observation)
+	WHERE d.kind = $1 AND CASE d.parent WHEN '' THEN d.id ELSE d.parent || E'\x1f' || d.id END = k.id AND d.observation < k.observation
+	RETURNING k.id, d.reason, d.since`
 
 // proveOrganization adopts the organization on the first read ever, and afterwards lets nothing in that may come from
 // another one (promise 5).
-func (m *Mirror) proveOrganization(ctx context.Context, tx pgx.Tx, s *state, read Read, rows []*row) error {
+func (m *Mirror) proveOrganization(ctx context.Context, tx pgx.Tx, s *state, read *Read) error {
 	var theirs string
-	for _, row := range rows {
-		id := text(row.told, "organization_id")
+	for _, sighting := range read.sightings {
+		id := text(sighting.told, "organization_id")
 		if id == "" {
 			continue
 		}
@@ -277,73 +358,107 @@ func (m *Mirror) proveOrganization(ctx context.Context, tx pgx.Tx, s *state, rea
 		theirs = id
 	}
 	switch {
-	case len(rows) == 0:
+	case len(read.sightings) == 0:
 		return nil
-	case !s.adopted, s.organization == nil && theirs != "" && (read.Proven || anyKnown(rows)):
+	case !s.adopted, s.organization == nil && theirs != "" && (read.Proven || anyKnown(read.sightings)):
 		_, err := tx.Exec(ctx, `
 			INSERT INTO sync_organization (organization_id) VALUES (nullif($1, ''))
 			ON CONFLICT (singleton) DO UPDATE SET organization_id = excluded.organization_id`, theirs)
 		if err != nil {
 			return fmt.Errorf("adopt organization: %w", err)
 		}
+		s.adopted = true
+		if theirs != "" {
+			s.organization = &theirs
+		}
 		return nil
-	case read.Proven, s.parentKnown, theirs != "" && s.organization != nil, anyKnown(rows):
+	case read.Proven, s.parents[read.Parent], theirs != "" && s.organization != nil, anyKnown(read.sightings):
 		return nil
 	}
 	return ErrUnproven
 }
 
-func anyKnown(rows []*row) bool {
-	for _, row := range rows {
-		if row.exists {
-			return true
-		}
-	}
-	return false
+func anyKnown(sightings []*sighting) bool {
+	return slices.ContainsFunc(sightings, func(s *sighting) bool { return s.row.exists })
 }
 
-// change merges each touched row with what is known and returns the rows that come out different.
-func (m *Mirror) change(
-	ctx context.Context, tx pgx.Tx, table *table, read Read, s *state, touched []*row, applied *Applied,
-) (changed []*row, err error) {
-	if err := table.loadKnown(ctx, tx, touched); err != nil {
-		return nil, err
+// mayChange gives the rows that exist and that some read shows differently.
+func (s *state) mayChange(reads []*Read) (rows []*row) {
+	picked := make(map[*row]bool)
+	for _, read := range reads {
+		for _, sighting := range read.sightings {
+			row := sighting.row
+			same := !row.deleted && read.Whole && sighting.hash == row.hash
+			if row.exists && !same && row.later < read.Number && !picked[row] {
+				picked[row] = true
+				rows = append(rows, row)
+			}
+		}
 	}
-	for _, row := range touched {
-		if row.erased {
-			row.known = table.withoutPerson(row.known)
-		}
-		if row.exists && isOlder(row.told, row.known) && !m.believeOlder(s, read, row) {
-			row.older = true
-			applied.Older = append(applied.Older, row.id())
-			continue
-		}
-		row.merged = merge(row.known, row.told, read.Whole, s.shape, table.mapping.Documented)
-		row.mergedHash = table.hash(row.merged)
-		if row.exists && !row.deleted && row.mergedHash == row.hash {
+	return rows
+}
+
+// tell merges what a read showed into the rows, as far as it may.
+func (m *Mirror) tell(table *table, s *state, read *Read, applied *Applied) {
+	for _, sighting := range read.sightings {
+		row := sighting.row
+		row.raised = nil // a doubt that a read of the same batch raised before this one
+		switch {
+		case row.later >= read.Number:
+			applied.Stale++
+		case !row.exists && !read.Whole && !read.Insert:
+			applied.Thin = append(applied.Thin, row.id())
+		case row.exists && !row.deleted && read.Whole && sighting.hash == row.hash:
 			applied.Unchanged++
-			continue
+		default:
+			m.merge(table, s, read, sighting, applied)
 		}
-		if !row.exists || row.deleted {
-			applied.Inserted = append(applied.Inserted, row.id())
+		if !sighting.older {
+			applied.Keys = append(applied.Keys, row.id())
 		}
-		changed = append(changed, row)
-		applied.Changed++
 	}
-	return changed, nil
+	s.shape.learn(read.sightings, s.learned)
+}
+
+// merge merges one sighting with what is known.
+func (m *Mirror) merge(table *table, s *state, read *Read, sighting *sighting, applied *Applied) {
+	row := sighting.row
+	if row.erased {
+		row.known = table.withoutPerson(row.known)
+	}
+	if row.exists && isOlder(sighting.told, row.known) && !m.believeOlder(row.doubt, read) {
+		sighting.older, row.raised = true, read
+		if row.doubt == nil || row.doubt.reason != reasonOlder {
+			row.doubt = &doubt{reason: reasonOlder, since: read.BeganAt}
+		}
+		applied.Older = append(applied.Older, row.id())
+		return
+	}
+	merged, hash := sighting.told, sighting.hash
+	if row.known != nil {
+		merged = merge(row.known, sighting.told, read.Whole, s.shape, table.mapping.Documented)
+		hash = table.hash(merged)
+	}
+	if row.exists && !row.deleted && hash == row.hash {
+		applied.Unchanged++
+		return
+	}
+	if !row.exists || row.deleted {
+		applied.Inserted = append(applied.Inserted, row.id())
+	}
+	if read.Kind == mappings.Dossiers {
+		s.enter(row, merged, read)
+	}
+	row.body = nil
+	if row.known == nil {
+		row.body = sighting.body
+	}
+	row.exists, row.deleted, row.known, row.hash, row.changed = true, false, merged, hash, read.Number
+	applied.Changed++
 }
 
 // believeOlder tells a lagging replica from a LeadGrid whose clock or data went back: what still looks older in a read
 // that began when no replica can be that far behind any more is what LeadGrid holds.
-func (m *Mirror) believeOlder(s *state, read Read, row *row) bool {
-	doubt, ok := s.doubts[row.guardKey()]
-	return ok && doubt.reason == reasonOlder && read.BeganAt.Sub(doubt.since) > 2*m.lag
-}
-
-func guardKeysOf(rows []*row) []string {
-	keys := make([]string, len(rows))
-	for i, row := range rows {
-		keys[i] = row.guardKey()
-	}
-	return keys
+func (m *Mirror) believeOlder(d *doubt, read *Read) bool {
+	return d != nil && d.reason == reasonOlder && read.BeganAt.Sub(d.since) > 2*m.lag
 }

@@ -45,22 +45,23 @@ const suppressed = `
 	SELECT k.n FROM unnest($1::text[]) WITH ORDINALITY AS k (id, n)
 	WHERE EXISTS (SELECT FROM erasures) AND EXISTS (SELECT FROM erasures e WHERE e.token = erasure_token($2, k.id))`
 
-// queueSuppressed looks up which of the rows are about somebody who was erased: whatever the read told of them, nothing
+// queueSuppressed looks up which of the sightings are about somebody who was erased: whatever the read told of them, nothing
 // but what remains may land (promise 11).
-func (t *table) queueSuppressed(batch *pgx.Batch, read Read, rows []*row) {
+func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*sighting) {
 	if !t.erasable() {
 		return
 	}
-	ids := make([]string, len(rows))
+	ids := make([]string, 0, len(sightings))
 	of := mappings.Dossiers
-	for i, row := range rows {
-		switch t.mapping.Kind {
-		case mappings.Notes:
-			if ids[i] = text(row.told, "dossier_id"); ids[i] == "" {
-				ids[i] = read.Parent
+	for _, read := range reads {
+		for _, s := range read.sightings {
+			id := s.row.id()
+			if t.mapping.Kind == mappings.Notes {
+				if id = text(s.told, "dossier_id"); id == "" {
+					id = read.Parent
+				}
 			}
-		default:
-			ids[i] = row.id()
+			ids = append(ids, id)
 		}
 	}
 	if t.mapping.Kind == mappings.Contacts || t.mapping.Kind == mappings.Links {
@@ -69,10 +70,10 @@ func (t *table) queueSuppressed(batch *pgx.Batch, read Read, rows []*row) {
 	batch.Queue(suppressed, ids, of).Query(func(r pgx.Rows) error {
 		var n int64
 		_, err := pgx.ForEachRow(r, []any{&n}, func() error {
-			row := rows[n-1]
-			row.erased = true
-			row.told = t.withoutPerson(row.told)
-			row.body = encode(row.told)
+			s := sightings[n-1]
+			s.row.erased = true
+			s.told = t.withoutPerson(s.told)
+			s.body, s.hash = encode(s.told), t.hash(s.told)
 			return nil
 		})
 		return err

@@ -6,37 +6,61 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
 // clockSlack is how far LeadGrid's clock and the database's may disagree when an event's time is held against the two
 // observations a stage was entered between.
 const clockSlack = time.Minute
 
-// queueStages records the stages that a read found entered. They were entered after the dossier was last seen in another
-// stage and before this read; where an event has already told when, exactly, nothing is added.
-func queueStages(batch *pgx.Batch, read Read, changed []*row) {
-	for _, row := range changed {
-		stage, before := text(row.merged, "current_stage_id"), text(row.known, "current_stage_id")
-		if stage == "" || (row.exists && stage == before) {
-			continue
-		}
-		batch.Queue(`
-			WITH last AS (
-				SELECT greatest(
-					(SELECT began_at FROM sync_reads WHERE kind = 'dossiers' AND id = $1),
-					(SELECT complete_as_of FROM sync_freshness WHERE table_name = 'dossiers'),
-					(SELECT max(coalesce(entered_at, entered_before)) FROM dossier_stage_history WHERE dossier_id = $1)
-				) AS seen_at WHERE $6::boolean
-			)
-			INSERT INTO dossier_stage_history (dossier_id, stage_id, entered_after, entered_before, source, observation)
-			SELECT $1, $2, (SELECT seen_at FROM last), $3::timestamptz, 'observed', $4::bigint
-			WHERE NOT EXISTS (
-				SELECT FROM dossier_stage_history h
-				WHERE h.dossier_id = $1 AND h.stage_id = $2 AND h.source = 'event'
-				  AND h.entered_at >= coalesce((SELECT seen_at FROM last), '-infinity') - $5::interval
-				  AND h.entered_at <= $3::timestamptz + $5::interval)`,
-			row.id(), stage, read.BeganAt, read.Number, clockSlack, row.exists)
+// entered is a stage that a read found entered.
+type entered struct {
+	dossier, stage string
+	read           *Read
+	known          bool // the dossier was known before
+}
+
+// enter notes a dossier that a read shows in another stage than it is known in.
+func (s *state) enter(row *row, merged mappings.Object, read *Read) {
+	stage := text(merged, "current_stage_id")
+	if stage == "" || row.exists && stage == text(row.known, "current_stage_id") {
+		return
 	}
+	s.entered = append(s.entered, entered{row.id(), stage, read, row.exists})
+}
+
+// queueStages records the stages that reads found entered. They were entered after the dossier was last seen in another
+// stage and before that read; where an event has already told when, exactly, nothing is added.
+func queueStages(batch *pgx.Batch, stages []entered) {
+	if len(stages) == 0 {
+		return
+	}
+	dossiers, ids := make([]string, len(stages)), make([]string, len(stages))
+	began, numbers, known := make([]time.Time, len(stages)), make([]int64, len(stages)), make([]bool, len(stages))
+	for i, e := range stages {
+		dossiers[i], ids[i], began[i], numbers[i], known[i] = e.dossier, e.stage, e.read.BeganAt, e.read.Number, e.known
+	}
+	batch.Queue(`
+		WITH entered AS (
+			SELECT x.*, CASE WHEN x.known THEN greatest(
+				(SELECT began_at FROM sync_reads WHERE kind = 'dossiers' AND id = x.dossier_id),
+				(SELECT complete_as_of FROM sync_freshness WHERE table_name = 'dossiers'),
+				(SELECT max(coalesce(entered_at, entered_before)) FROM dossier_stage_history h WHERE h.dossier_id = x.dossier_id)
+			) END AS seen_at
+			FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::boolean[]) WITH ORDINALITY
+				AS x (dossier_id, stage_id, began_at, observation, known, n)
+		)
+		INSERT INTO dossier_stage_history (dossier_id, stage_id, entered_after, entered_before, source, observation)
+		SELECT e.dossier_id, e.stage_id, e.seen_at, e.began_at, 'observed', e.observation
+		FROM entered e
+		WHERE NOT EXISTS (
+			SELECT FROM dossier_stage_history h
+			WHERE h.dossier_id = e.dossier_id AND h.stage_id = e.stage_id AND h.source = 'event'
+			  AND h.entered_at >= coalesce(e.seen_at, '-infinity') - $6::interval
+			  AND h.entered_at <= e.began_at + $6::interval)
+		ORDER BY e.n`,
+		dossiers, ids, began, numbers, known, clockSlack)
 }
 
 // StageEntered is a stage_changed event's word on when a dossier entered a stage.

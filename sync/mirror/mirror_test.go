@@ -129,6 +129,38 @@ func TestPromise4_OlderReadThatFinishesLaterIsRefused(t *testing.T) {
 	}
 }
 
+// Reads that are applied together are judged one by one, against the ledger and against each other.
+func TestPromise4_ReadsAppliedTogether(t *testing.T) {
+	f := newFixture(t)
+	first, second, third, fourth := f.begin(), f.begin(), f.begin(), f.begin()
+	f.apply(list(fourth, `{"id":"a","name":"newest"}`))
+	var many []string
+	for i := range 30 { // enough of them for a COPY
+		many = append(many, fmt.Sprintf(`{"id":"%d","name":"tab\tand \\ and \u0000"}`, i))
+	}
+	var applied []mirror.Applied
+	err := f.InTx(t.Context(), func(tx pgx.Tx) (err error) {
+		applied, err = f.ApplyAll(t.Context(), tx, []mirror.Read{
+			list(third, append(many, `{"id":"a","name":"older"}`, `{"id":"b","name":"3"}`, `{"id":"c","name":"same"}`)...),
+			list(first, `{"id":"b","name":"1"}`, `{"id":"c","name":"same"}`, `{"id":"d","name":"only here"}`),
+			list(second, `{"id":"b","name":"2"}`),
+		})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.want("a, which a later read told about", f.one(`SELECT name FROM dossiers WHERE id = 'a'`), "newest")
+	f.want("b, which three reads of the batch show", f.one(`SELECT name || ' ' || _observed FROM dossiers WHERE id = 'b'`), fmt.Sprint(3, third.Number))
+	f.want("c, which did not change", f.one(`SELECT name || ' ' || _observed FROM dossiers WHERE id = 'c'`), fmt.Sprint("same ", first.Number))
+	f.want("d", f.one(`SELECT name FROM dossiers WHERE id = 'd'`), "only here")
+	f.want("odd text", f.one(`SELECT name FROM dossiers WHERE id = '7'`), "tab\tand \\ and \uFFFD")
+	f.want("its original", f.one(`SELECT convert_from(_original, 'UTF8') FROM dossiers WHERE id = '7'`), many[7])
+	if a := applied[0]; a.Stale != 1 || a.Changed != 31 || a.Unchanged != 1 {
+		t.Errorf("the last read: %d stale, %d changed, %d unchanged", a.Stale, a.Changed, a.Unchanged)
+	}
+}
+
 func TestPromise4_ConcurrentReadsEndWithTheNewest(t *testing.T) {
 	f := newFixture(t)
 	f.apply(get(f.begin(), `{"id":"d","name":"0"}`))

@@ -151,10 +151,26 @@ func writeValue(b *bytes.Buffer, value any) {
 
 // writeString escapes only what JSON must escape: HTML's characters stay as they are.
 func writeString(b *bytes.Buffer, s string) {
+	if isPlain(s) {
+		b.WriteByte('"')
+		b.WriteString(s)
+		b.WriteByte('"')
+		return
+	}
 	encoder := json.NewEncoder(b)
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(s) // a string always encodes
 	b.Truncate(b.Len() - 1)
+}
+
+// isPlain reports whether the string stands in JSON as it is, as nearly every key does.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' || s[i] == '"' || s[i] == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // writeNumber writes 1, 1.0 and 10e-1 alike.

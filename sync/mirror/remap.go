@@ -146,7 +146,7 @@ func (t *table) remapRows(ctx context.Context, tx pgx.Tx, history bool) (total i
 			_, err := tx.Exec(ctx, `CLOSE remapping`)
 			return total, err
 		}
-		args := t.upsertArgs(rows, 0)
+		args := t.upsertArgs(rows)
 		values := len(t.mapping.Columns) + 1 // and _raw
 		if !history {
 			values += 2 // _original and _hash
@@ -173,9 +173,9 @@ func (t *table) nextToRemap(ctx context.Context, tx pgx.Tx) (places []string, ro
 		if err != nil {
 			return err
 		}
-		r := &row{known: known, merged: t.mapping.Shape(known)}
+		r := &row{known: t.mapping.Shape(known)}
 		if r.rawless = raw == nil && original == nil; !r.rawless || t.mapping.Raw == mappings.RawDrop {
-			r.mergedHash = t.hash(r.merged)
+			r.hash = t.hash(r.known)
 		} // and else the next read writes the row again, with its _raw
 		places, rows = append(places, place), append(rows, r)
 		return nil

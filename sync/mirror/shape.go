@@ -34,11 +34,10 @@ type shape map[string]bool
 
 func (s shape) has(key string) bool { _, ok := s[key]; return ok }
 
-// learn adds the objects' keys to the shape and returns what was new.
-func (s shape) learn(rows []*row) (keys []string, nulls []bool) {
-	fresh := make(map[string]bool)
-	for _, row := range rows {
-		for key, value := range row.told {
+// learn adds the objects' keys to the shape, and what was new to fresh.
+func (s shape) learn(sightings []*sighting, fresh map[string]bool) {
+	for _, sighting := range sightings {
+		for key, value := range sighting.told {
 			null := isNull(value)
 			if seen, ok := s[key]; !ok || (null && !seen) {
 				s[key] = seen || null
@@ -46,11 +45,6 @@ func (s shape) learn(rows []*row) (keys []string, nulls []bool) {
 			}
 		}
 	}
-	for _, key := range sortedKeys(fresh) {
-		keys = append(keys, key)
-		nulls = append(nulls, fresh[key])
-	}
-	return keys, nulls
 }
 
 // getOf is the GET that a list's rows are held against.
@@ -81,7 +75,7 @@ func (m *Mirror) Thin(ctx context.Context, kind mappings.Kind, head []json.RawMe
 	}
 	table := m.tables[kind]
 	parsed, _ := table.parse(head)
-	shapes[endpoints.list].learn(parsed)
+	shapes[endpoints.list].learn(parsed, make(map[string]bool))
 	hides, err := m.hides(ctx, table, shapes[endpoints.get], listed)
 	if err != nil || hides {
 		return hides, err

@@ -23,6 +23,7 @@ type table struct {
 	probe   string // of keys: the hash of each row that exists
 	known   string // of keys: the object of each row that exists
 	upsert  string
+	copy    string          // the statement that copyIn feeds
 	times   map[string]bool // the fields that hold a time
 
 	keyParams string // $1::text[], …: the arrays that keyArrays gives
@@ -69,10 +70,11 @@ func newTable(mapping *mappings.Table, lock int) *table {
 		add("_erased_at", "boolean", fmt.Sprintf("CASE WHEN x.v%d THEN now() END", n+4))
 		sets[len(sets)-1] = fmt.Sprintf("_erased_at = coalesce(%s._erased_at, excluded._erased_at)", t.name)
 	}
-	add("_observed", "", fmt.Sprintf("$%d", len(params)+1))
+	add("_observed", "bigint", fmt.Sprintf("x.v%d", len(params)+1))
 	t.upsert = fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM unnest(%s) AS x (%s) ON CONFLICT (%s) DO UPDATE SET %s",
 		t.name, strings.Join(names, ", "), strings.Join(values, ", "), strings.Join(params, ", "),
 		strings.Join(fields, ", "), quoteAll(mapping.Key), strings.Join(sets, ", "))
+	t.copy = fmt.Sprintf("COPY %s (%s) FROM STDIN", t.name, strings.Join(names, ", "))
 	return t
 }
 
@@ -132,8 +134,8 @@ func (t *table) knownFrom(raw json.RawMessage, original []byte, columns json.Raw
 	return t.mapping.Object(row), err
 }
 
-// upsertArgs gives the rows as one array per column.
-func (t *table) upsertArgs(rows []*row, observation int64) []any {
+// upsertArgs gives the rows as one array per column, all but the last, which is _observed.
+func (t *table) upsertArgs(rows []*row) []any {
 	columns := make([][]*string, len(t.mapping.Columns)+1)
 	for i := range columns {
 		columns[i] = make([]*string, len(rows))
@@ -142,11 +144,11 @@ func (t *table) upsertArgs(rows []*row, observation int64) []any {
 	hashes := make([]int64, len(rows))
 	erased := make([]bool, len(rows))
 	for j, row := range rows {
-		for i, value := range t.mapping.Row(row.merged) {
+		for i, value := range t.mapping.Row(row.known) {
 			columns[i][j] = value
 		}
 		columns[len(columns)-1][j], originals[j] = t.raw(row)
-		hashes[j], erased[j] = row.mergedHash, row.erased
+		hashes[j], erased[j] = row.hash, row.erased
 	}
 	args := make([]any, 0, len(columns)+4)
 	for _, column := range columns {
@@ -156,7 +158,16 @@ func (t *table) upsertArgs(rows []*row, observation int64) []any {
 	if t.erasable() {
 		args = append(args, erased)
 	}
-	return append(args, observation)
+	return args
+}
+
+// numbersOf gives the reads that changed the rows.
+func numbersOf(rows []*row) []int64 {
+	numbers := make([]int64, len(rows))
+	for i, row := range rows {
+		numbers[i] = row.changed
+	}
+	return numbers
 }
 
 // raw gives what _raw and _original hold of a row.
@@ -165,8 +176,8 @@ func (t *table) raw(row *row) (raw *string, original []byte) {
 		return nil, nil
 	}
 	body := row.body
-	if row.known != nil {
-		body = encode(row.merged)
+	if body == nil {
+		body = encode(row.known)
 	}
 	fits, same := mappings.Storable(body)
 	if !same {

@@ -42,11 +42,7 @@ func (m *Mirror) Witnesses(ctx context.Context) ([]Witness, error) {
 // Knows reports whether any of the objects has a live row.
 func (m *Mirror) Knows(ctx context.Context, kind mappings.Kind, objects []json.RawMessage) (known bool, err error) {
 	table := m.tables[kind]
-	rows, _ := table.parse(objects)
-	ids := make([]string, len(rows))
-	for i, row := range rows {
-		ids[i] = row.id()
-	}
+	ids := table.idsOf(objects)
 	err = m.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+table.name+` WHERE id = ANY ($1) AND _deleted_at IS NULL)`, ids).Scan(&known)
 	if err != nil {
 		return false, fmt.Errorf("look for known %s: %w", kind, err)
@@ -57,11 +53,7 @@ func (m *Mirror) Knows(ctx context.Context, kind mappings.Kind, objects []json.R
 // Unknown gives the ids of those objects that have no live row.
 func (m *Mirror) Unknown(ctx context.Context, kind mappings.Kind, objects []json.RawMessage) ([]string, error) {
 	table := m.tables[kind]
-	parsed, _ := table.parse(objects)
-	ids := make([]string, len(parsed))
-	for i, row := range parsed {
-		ids[i] = row.id()
-	}
+	ids := table.idsOf(objects)
 	rows, err := m.pool.Query(ctx, `
 		SELECT k.id FROM unnest($1::text[]) AS k (id)
 		WHERE NOT EXISTS (SELECT FROM `+table.name+` t WHERE t.id = k.id AND t._deleted_at IS NULL)`, ids)
@@ -73,4 +65,13 @@ func (m *Mirror) Unknown(ctx context.Context, kind mappings.Kind, objects []json
 		return nil, fmt.Errorf("look for unknown %s: %w", kind, err)
 	}
 	return unknown, nil
+}
+
+func (t *table) idsOf(objects []json.RawMessage) []string {
+	sightings, _ := t.parse(objects)
+	ids := make([]string, len(sightings))
+	for i, s := range sightings {
+		ids[i] = s.key[len(s.key)-1]
+	}
+	return ids
 }

@@ -10,38 +10,54 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// write sends, in one round trip, the rows that changed and what the read leaves in the ledger.
-func (m *Mirror) write(
-	ctx context.Context, tx pgx.Tx, table *table, read Read, s *state, rows []*row, odd []json.RawMessage, changed []*row,
-) error {
-	batch := &pgx.Batch{}
-	if len(changed) > 0 {
-		batch.Queue(table.upsert, table.upsertArgs(changed, read.Number)...)
-	}
-	if read.Kind == mappings.Dossiers {
-		queueStages(batch, read, changed)
-	}
-	for _, row := range rows {
-		if row.older {
-			since := read.BeganAt
-			if known, ok := s.doubts[row.guardKey()]; ok && known.reason == reasonOlder {
-				since = known.since
-			}
-			queueDoubt(batch, doubtRow{Kind: read.Kind, ID: row.id(), Parent: row.parent(), reason: reasonOlder,
-				observation: read.Number, since: since})
+// write sends the rows that changed and what the reads leave in the ledger.
+func (m *Mirror) write(ctx context.Context, tx pgx.Tx, table *table, reads []*Read, s *state) error {
+	var fresh, changed []*row
+	for _, row := range s.rows {
+		switch {
+		case row.changed == 0:
+		case row.isNew:
+			fresh = append(fresh, row)
+		default:
+			changed = append(changed, row)
 		}
 	}
-	queueLedger(batch, read, rows)
-	if keys, nulls := s.shape.learn(rows); len(keys) > 0 {
+	if len(fresh) < leastCopied {
+		fresh, changed = nil, append(fresh, changed...)
+	}
+	batch := &pgx.Batch{}
+	if len(changed) > 0 {
+		batch.Queue(table.upsert, append(table.upsertArgs(changed), numbersOf(changed))...)
+	}
+	queueStages(batch, s.entered)
+	for _, row := range s.rows {
+		if row.raised != nil {
+			queueDoubt(batch, doubtRow{Kind: table.mapping.Kind, ID: row.id(), Parent: row.parent(), reason: reasonOlder,
+				observation: row.raised.Number, since: row.doubt.since})
+		}
+	}
+	for _, read := range reads {
+		queueLedger(batch, read)
+		for _, body := range read.odd {
+			batch.Queue(`INSERT INTO sync_oddities (kind, endpoint, body, observation) VALUES ($1, $2, $3, $4)
+				ON CONFLICT DO NOTHING`, read.Kind, read.Endpoint, []byte(body), read.Number)
+		}
+	}
+	if keys := sortedKeys(s.learned); len(keys) > 0 {
+		nulls := make([]bool, len(keys))
+		for i, key := range keys {
+			nulls[i] = s.learned[key]
+		}
 		batch.Queue(`
 			INSERT INTO sync_shapes (endpoint, key, nulls)
 			SELECT $1, x.key, x.nulls FROM unnest($2::text[], $3::bool[]) AS x (key, nulls)
 			ON CONFLICT (endpoint, key) DO UPDATE SET nulls = sync_shapes.nulls OR excluded.nulls`,
-			read.Endpoint, storableKeys(keys), nulls)
+			reads[0].Endpoint, storableKeys(keys), nulls)
 	}
-	for _, body := range odd {
-		batch.Queue(`INSERT INTO sync_oddities (kind, endpoint, body, observation) VALUES ($1, $2, $3, $4)
-			ON CONFLICT DO NOTHING`, read.Kind, read.Endpoint, []byte(body), read.Number)
+	if len(fresh) > 0 {
+		if err := table.copyIn(ctx, tx, fresh, s.now); err != nil {
+			return fmt.Errorf("copy rows: %w", err)
+		}
 	}
 	if batch.Len() == 0 {
 		return nil
@@ -54,28 +70,28 @@ func (m *Mirror) write(
 
 // queueLedger notes that the read has finished, for every object it told about. A read of one object is kept by that
 // object's id, a page as one row of hashes: eight bytes an object.
-func queueLedger(batch *pgx.Batch, read Read, rows []*row) {
-	var seen []*row
-	for _, row := range rows {
-		if !row.older {
-			seen = append(seen, row)
+func queueLedger(batch *pgx.Batch, read *Read) {
+	seen := make([]string, 0, len(read.sightings))
+	for _, s := range read.sightings {
+		if !s.older {
+			seen = append(seen, guardKey(s.key))
 		}
 	}
 	switch {
 	case len(seen) == 0:
 	case read.single():
-		queueRead(batch, string(read.Kind), seen[0].guardKey(), read.Observation)
+		queueRead(batch, string(read.Kind), seen[0], read.Observation)
 	default:
 		batch.Queue(`
 			INSERT INTO sync_pages (kind, observation, sweep, pass, filter, keys)
 			SELECT $1, $2, nullif($3::bigint, 0), nullif($4::int, 0), nullif($5, ''), array_agg(hashtextextended(k.id, 0))
 			FROM unnest($6::text[]) AS k (id)`,
-			read.Kind, read.Number, read.Sweep, read.Pass, read.Filter, guardKeysOf(seen))
+			read.Kind, read.Number, read.Sweep, read.Pass, read.Filter, seen)
 	}
 }
 
 // single reports whether the read was of one object by its id.
-func (r Read) single() bool {
+func (r *Read) single() bool {
 	return r.Endpoint == GetDossier || r.Endpoint == GetContact || r.Endpoint == Answers
 }
 

@@ -111,6 +111,10 @@ func upQueue(ctx context.Context, config *pgx.ConnConfig, schema string) error {
 	if err != nil {
 		return err
 	}
+	behind, err := queueBehind(ctx, pool, migrator, schema)
+	if err != nil || !behind {
+		return err
+	}
 	_, err = migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
 	return err
 }
@@ -130,14 +134,27 @@ func Check(ctx context.Context, pool *pgxpool.Pool, schemas Schemas) error {
 	if err != nil {
 		return err
 	}
-	versions, err := migrator.ExistingVersions(ctx)
-	if err != nil {
+	behind, err := queueBehind(ctx, pool, migrator, schemas.Queue)
+	switch {
+	case err != nil:
 		return fmt.Errorf("read queue schema version: %w", err)
-	}
-	if all := migrator.AllVersions(); len(versions) == 0 || versions[len(versions)-1].Version < all[len(all)-1].Version {
+	case behind:
 		return ErrBehind
 	}
 	return nil
+}
+
+// queueBehind says whether River's tables are older than this River. Its migrator cannot be asked: it takes steps that it
+// does not know, those of a newer release, for an error.
+func queueBehind(ctx context.Context, pool *pgxpool.Pool, migrator *rivermigrate.Migrator[pgx.Tx], schema string) (bool, error) {
+	var have int
+	err := pool.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM `+pgx.Identifier{schema, "river_migration"}.Sanitize()+
+		` WHERE line = 'main'`).Scan(&have)
+	if isUndefined(err) {
+		return true, nil
+	}
+	all := migrator.AllVersions()
+	return have < all[len(all)-1].Version, err
 }
 
 // Newest is the version of the last step in this program.

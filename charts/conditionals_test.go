@@ -103,7 +103,7 @@ func TestValues(t *testing.T) {
 
 		{"", "ServiceMonitor", "", "metadata.name", nil},
 		{"serviceMonitor: {enabled: true, labels: {a: b}}", "ServiceMonitor", "-worker", "metadata.labels.a", "b"},
-		{"serviceMonitor: {enabled: true, extraSpec: {scrapeClassicHistograms: true}}", "ServiceMonitor", "-worker", "spec.scrapeClassicHistograms", true},
+		{"serviceMonitor: {enabled: true, extraSpec: {sampleLimit: 9}}", "ServiceMonitor", "-worker", "spec.scrapeClassicHistograms", true},
 		{"serviceMonitor: {enabled: true}", "ServiceMonitor", "-worker", "spec.endpoints.0.relabelings.0.replacement", "rel-leadgrid-sync-worker"},
 		{"", "PrometheusRule", "", "metadata.name", nil},
 		{"prometheusRule: {enabled: true, alertLabels: {team: a}}", "PrometheusRule", "", "spec.groups.0.rules.0.labels.team", "a"},

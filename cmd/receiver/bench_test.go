@@ -25,8 +25,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/postgres"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/ratio"
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
@@ -46,6 +48,7 @@ const (
 	storeNaive       = "naive"  // one River Insert per request
 	storeNaiveUnique = "unique" // the same, so that duplicates are not inserted again
 	storeNone        = "none"   // no database at all
+	storeDrain       = "drain"  // no receiver: a worker that takes the jobs of all of them
 )
 
 // BenchmarkReceiver compares receivers that differ in how they store, everything else being the same: acked events a second,
@@ -80,14 +83,91 @@ func BenchmarkReceiver(b *testing.B) {
 						median(results[store], load.receiverTime), median(results[store], load.postgresTime))
 				}
 				ours, naive, none := results[storeOurs], results[theNaive], results[storeNone]
-				b.ReportMetric(medianRatio(ours, naive, load.rate), "×naive")
-				b.ReportMetric(medianRatio(ours, none, load.rate), "×none")
-				b.ReportMetric(medianRatio(ours, naive, quantile(.99)), "×naive-p99")
-				b.ReportMetric(medianRatio(ours, naive, load.time), "×naive-cpu")
+				ratio.Report(b, "×naive", ratio.Of(ours, naive, load.rate))
+				ratio.Report(b, "×none", ratio.Of(ours, none, load.rate))
+				ratio.Report(b, "×naive-p99", ratio.Of(ours, naive, quantile(.99)))
+				ratio.Report(b, "×naive-cpu", ratio.Of(ours, naive, load.time))
 				b.ReportMetric(0, "ns/op")
 			})
 		}
 	}
+}
+
+// BenchmarkReceiverOffered compares how long an ack takes when events come at a rate of their own, whether or not the
+// receiver keeps up, and a worker drains the queue beside it. An ack's time counts from when its event was due.
+func BenchmarkReceiverOffered(b *testing.B) {
+	const (
+		rate        = 2000 // a second
+		connections = 64
+		round       = 3 * time.Second
+	)
+	pool, url := benchServer(b)
+	startBenchReceiver(b, storeDrain, url)
+	receivers := map[string]*benchReceiver{}
+	results := map[string][]load{}
+	stores := []string{storeOurs, storeNaive}
+	for _, store := range stores {
+		receivers[store] = startBenchReceiver(b, store, url)
+	}
+	next := func() int64 { return benchEvents.Add(1) }
+	for b.Loop() {
+		for _, store := range stores {
+			empty(b, pool)
+			results[store] = append(results[store], receivers[store].load(b, connections, round, rate, next))
+		}
+	}
+	for _, store := range stores {
+		b.Logf("%-6s %8.0f acked/s of %d  p50 %6.2f ms  p99 %6.2f ms", store,
+			median(results[store], load.rate), rate, median(results[store], quantile(.50)), median(results[store], quantile(.99)))
+	}
+	ratio.Report(b, "×naive-p99", ratio.Of(results[storeOurs], results[storeNaive], quantile(.99)))
+	b.ReportMetric(0, "ns/op")
+}
+
+// flushWorker and naiveWorker do what costs the queue and the events' table: they take a job, and read what it is about.
+type flushWorker struct {
+	river.WorkerDefaults[events.FlushArgs]
+	pool *pgxpool.Pool
+}
+
+func (w *flushWorker) Work(ctx context.Context, job *river.Job[events.FlushArgs]) error {
+	rows, err := w.pool.Query(ctx, `SELECT payload FROM webhook_events WHERE flush = $1`, job.Args.Flush)
+	if err != nil {
+		return err
+	}
+	_, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	return err
+}
+
+type naiveWorker struct {
+	river.WorkerDefaults[naiveArgs]
+}
+
+func (*naiveWorker) Work(context.Context, *river.Job[naiveArgs]) error { return nil }
+
+// drain works on the queue until its standard input ends.
+func drain(pool *pgxpool.Pool, queueSchema string) error {
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &flushWorker{pool: pool})
+	river.AddWorker(workers, &naiveWorker{})
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
+		Schema: queueSchema, Workers: workers, Logger: slog.New(slog.DiscardHandler),
+		Queues: map[string]river.QueueConfig{
+			events.Queue:       {MaxWorkers: 8, FetchCooldown: time.Millisecond},
+			river.QueueDefault: {MaxWorkers: 100, FetchCooldown: time.Millisecond},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := client.Start(context.Background()); err != nil {
+		return err
+	}
+	fmt.Println("draining")
+	if _, err = io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	return client.Stop(context.Background())
 }
 
 // naiveArgs is the obvious receiver: the event itself is the job.
@@ -125,6 +205,9 @@ func serveBench(store string) error {
 	pool, err := openPool(context.Background(), config.Database)
 	if err != nil {
 		return err
+	}
+	if store == storeDrain {
+		return drain(pool, config.QueueSchema)
 	}
 	inserter, err := newInserter(pool, config.QueueSchema, log)
 	if err != nil {
@@ -239,33 +322,38 @@ func quantile(q float64) func(load) float64 {
 
 // measure runs one round on empty tables: with events nobody has seen, or with a thousand that are all stored.
 func (r *benchReceiver) measure(b *testing.B, pool *pgxpool.Pool, connections int, length time.Duration, fresh bool) load {
-	if _, err := pool.Exec(b.Context(), `TRUNCATE webhook_events, sync_flushes, leadgrid_queue.river_job`); err != nil {
-		b.Fatal(err)
-	}
+	empty(b, pool)
 	next := func() int64 { return benchEvents.Add(1) }
 	if !fresh {
 		next = func() int64 { return benchEvents.Add(1) % 1000 }
-		r.closedLoop(b, connections, length/4, next)
+		r.load(b, connections, length/4, 0, next)
 	}
 	backends := postmaster(b, pool)
 	receiver, server := processorTime(r.pid), backends()
-	l := r.closedLoop(b, connections, length, next)
+	l := r.load(b, connections, length, 0, next)
 	l.receiver, l.postgres = processorTime(r.pid)-receiver, backends()-server
 	return l
 }
 
+func empty(b *testing.B, pool *pgxpool.Pool) {
+	if _, err := pool.Exec(b.Context(), `TRUNCATE webhook_events, sync_flushes, leadgrid_queue.river_job`); err != nil {
+		b.Fatal(err)
+	}
+}
+
 var benchEvents atomic.Int64
 
-// closedLoop has every connection send its next event as soon as the last was acked, with as little work of its own as
-// possible: it shares the processors with what it measures.
-func (r *benchReceiver) closedLoop(b *testing.B, connections int, length time.Duration, next func() int64) load {
+// load sends events over so many connections, with as little work of its own as possible: it shares the processors with what
+// it measures. At rate 0 every connection sends its next event as soon as the last was acked; otherwise the events are due
+// at that rate a second, and what is sent late counts as waiting.
+func (r *benchReceiver) load(b *testing.B, connections int, length time.Duration, rate int, next func() int64) load {
 	var (
 		group sync.WaitGroup
 		mu    sync.Mutex
 		all   load
 		began = time.Now()
 	)
-	for range connections {
+	for first := range connections {
 		group.Go(func() {
 			conn, err := net.Dial("tcp", r.address)
 			if err != nil {
@@ -275,14 +363,20 @@ func (r *benchReceiver) closedLoop(b *testing.B, connections int, length time.Du
 			defer conn.Close()
 			var acks []time.Duration
 			answers := bufio.NewReaderSize(conn, 1024)
-			for time.Since(began) < length {
-				request := benchRequest(next())
-				sent := time.Now()
-				if err := exchange(conn, answers, request); err != nil {
+			for n := first; ; n += connections {
+				due := time.Now()
+				if rate > 0 {
+					due = began.Add(time.Duration(n) * time.Second / time.Duration(rate))
+					<-time.After(time.Until(due))
+				}
+				if due.Sub(began) >= length {
+					break
+				}
+				if err := exchange(conn, answers, benchRequest(next())); err != nil {
 					b.Error(err)
 					return
 				}
-				acks = append(acks, time.Since(sent))
+				acks = append(acks, time.Since(due))
 			}
 			mu.Lock()
 			all.acks = append(all.acks, acks...)
@@ -336,17 +430,7 @@ func median(rounds []load, of func(load) float64) float64 {
 	for _, r := range rounds {
 		values = append(values, of(r))
 	}
-	slices.Sort(values)
-	return values[len(values)/2]
-}
-
-func medianRatio(ours, theirs []load, of func(load) float64) float64 {
-	var ratios []float64
-	for i := range ours {
-		ratios = append(ratios, of(ours[i])/of(theirs[i]))
-	}
-	slices.Sort(ratios)
-	return ratios[len(ratios)/2]
+	return ratio.Median(values)
 }
 
 // postmaster returns a clock of the processor time of a whole server: its processes, and those that have ended.

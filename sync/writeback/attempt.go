@@ -257,6 +257,8 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 		r.carriedOut(ctx, c, nil, mirror.Observation{}) // an earlier attempt did it
 	case errors.Is(err, leadgridapi.ErrDuplicateContact) && c.Operation == CreateContact:
 		r.duplicate(ctx, c, err)
+	case o == never && before && c.Attempts > 1:
+		r.ask(ctx, c, inWords(err)+"; an attempt before this may have been carried out", nil, err)
 	case o == never:
 		r.refuse(ctx, c, inWords(err), err)
 	case creating(c):

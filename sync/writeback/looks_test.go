@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
@@ -106,6 +107,57 @@ func TestPromise10_AnswerLost(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A command is known as under way before LeadGrid can see anything of it.
+func TestPromise10_SendingIsCommittedBeforeTheFirstByte(t *testing.T) {
+	t.Parallel()
+	var w *rig
+	var states []string
+	w = newRig(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) leadgridtest.Fault {
+		if r.Operation == "contacts.create" {
+			var state string
+			err := w.pool.QueryRow(t.Context(), `SELECT concat_ws(' ', state, attempts, sent_at IS NOT NULL, sent IS NOT NULL) FROM commands`).Scan(&state)
+			if err != nil {
+				t.Error(err)
+			}
+			states = append(states, state)
+		}
+		return leadgridtest.Healthy
+	}})
+	w.start(options())
+	w.done(w.write(`create_contact('Ann')`))
+	if len(states) != 1 || states[0] != "sending 1 t t" {
+		t.Errorf("LeadGrid was sent commands that are %q", states)
+	}
+}
+
+// What a worker was sending when it was killed is left alone while its request may be under way, and then looked for.
+func TestPromise10_WorkerKilledWhileSending(t *testing.T) {
+	t.Parallel()
+	w := newRig(t, leadgridtest.Options{})
+	create, other := w.write(`create_dossier('candidate', 'Ann')`), w.write(`create_contact('Bob')`)
+	kill := func(id, lease string) {
+		_, err := w.pool.Exec(t.Context(), `
+			UPDATE commands SET state = 'sending', attempts = 1, sent_at = clock_timestamp(), sent = nextval('observations'),
+			       due_at = clock_timestamp() + $2::interval WHERE id = $1::uuid`, id, lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	kill(create, "0")
+	kill(other, "1 hour")
+	made, err := w.api.CreateDossier(t.Context(), leadgridapi.DossierInput{Type: "candidate", Name: "Ann"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.start(options())
+	if row := w.done(create); *row.LeadGridID != made.ID || row.Attempts != 1 {
+		t.Errorf("done as %s after %d attempts", *row.LeadGridID, row.Attempts)
+	}
+	if row := w.load(other); row.State != "sending" || ran(w, "contacts.create") != 0 {
+		t.Errorf("what somebody else is sending is %s", row.State)
 	}
 }
 
@@ -215,6 +267,9 @@ func TestPromise10_Marker(t *testing.T) {
 			row := w.settled(id)
 			if row.State != want {
 				t.Fatalf("it is %s, want it %s: %s", row.State, want, text(row.Error))
+			}
+			if row.Attempts != 1 {
+				t.Errorf("%d attempts are counted, one of them too often for LeadGrid", row.Attempts)
 			}
 			if row.State == "unknown" {
 				return

@@ -140,6 +140,27 @@ func TestExpectedAfterALostAnswer(t *testing.T) {
 	}
 }
 
+// If somebody has changed it since, nobody knows whether the lost update was carried out: that is not a refusal.
+func TestExpectedAfterALostAnswerAndAnotherChange(t *testing.T) {
+	t.Parallel()
+	f := &faulty{operation: "dossiers.update", fault: leadgridtest.ResetAfter, times: 1}
+	var w *rig
+	w = newRig(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) leadgridtest.Fault {
+		if r.Operation == "dossiers.get" && f.seen.Load() == 1 {
+			if err := w.UpdateDossier(w.Creates()[0].ID, leadgridtest.Fields{"phone": "5"}); err != nil {
+				t.Error(err)
+			}
+		}
+		return f.onRequest(r)
+	}})
+	w.start(options())
+	id := *w.done(w.write(`create_dossier('candidate', 'Ann', phone => '1')`)).LeadGridID
+	row := w.settled(w.write(`update_dossier($1, '{"phone": "2"}', '{"phone": "1"}')`, id))
+	if !row.Waiting || *row.Error != `it is not as expected: phone is "5", not "1"; an attempt before this may have been carried out` {
+		t.Errorf("it is %s: %s", row.State, text(row.Error))
+	}
+}
+
 func TestNullThatDidNotClearIsReported(t *testing.T) {
 	t.Parallel()
 	for _, habit := range []string{"honoured", "ignored"} {

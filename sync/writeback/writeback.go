@@ -163,6 +163,9 @@ func (r *Runner) nudge() {
 
 // dispatch starts all that is due and for which there is room, and says when to look again.
 func (r *Runner) dispatch(ctx, work context.Context) (time.Duration, error) {
+	if err := r.startSends(ctx, work); err != nil { // first, as callers wait for it
+		return r.options.Poll, err
+	}
 	n, err := r.store.reap(ctx, r.certain(perhaps))
 	if err != nil {
 		return r.options.Poll, err
@@ -177,8 +180,11 @@ func (r *Runner) dispatch(ctx, work context.Context) (time.Duration, error) {
 	for _, c := range refused {
 		r.ended(ctx, c, Refused, nil)
 	}
+	if n > 0 || len(refused) > 0 {
+		r.nudge() // others may go on
+	}
 	err = errors.Join(r.round(ctx, work, &r.looking, r.store.claimLooks, r.look),
-		r.round(ctx, work, &r.confirming, r.store.claimConfirms, r.confirmAll), r.startSends(ctx, work))
+		r.round(ctx, work, &r.confirming, r.store.claimConfirms, r.confirmAll))
 	if err != nil {
 		return r.options.Poll, err
 	}

@@ -2,6 +2,7 @@ package writeback_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
@@ -9,7 +10,9 @@ import (
 func TestContactDossierCVAndNoteInOneTransaction(t *testing.T) {
 	t.Parallel()
 	w := newRig(t, leadgridtest.Options{})
-	w.start(options())
+	o := options()
+	o.Poll = time.Hour // commands make themselves heard
+	w.start(o)
 	var contact, dossier, cv, note, update string
 	err := w.pool.QueryRow(t.Context(), `
 		WITH contact AS (SELECT create_contact('Ann Peeters', email => 'ann@example.com', kind => '{candidate}') AS id),

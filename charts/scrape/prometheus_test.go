@@ -70,7 +70,7 @@ func startPrometheus(t *testing.T, receiver, worker string) *prometheus {
 	p := &prometheus{since: time.Now()}
 	server := start(t, nil, prometheusBinary(t), "--config.file="+filepath.Join(dir, "prometheus.yaml"),
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0")
-	p.base = "http://" + server.find(t, `msg="Listening on" address=(\S+)`)
+	p.base = "http://" + server.find(t, `msg="Listening on"[^\n]* address=(\S+)`)
 	return p
 }
 

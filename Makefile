@@ -12,7 +12,7 @@ RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 TESTFLAGS ?=
 PACKAGES ?= ./...
 FUZZTIME ?= 30s
-BENCHTIME ?= 2s
+BENCHROUNDS ?= 5
 CREATES ?= 1000
 SEEDS ?= 1000
 FIRST ?= 1
@@ -37,8 +37,16 @@ lint: ## check style, likely mistakes and who imports whom
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
 
 .PHONY: bench
-bench: withpg ## run the benchmarks
-	$(WITHPG) $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(TESTFLAGS) $(PACKAGES)
+bench: ## measure against the naive way and the ceiling, in turn; writes docs/performance.md and its chart
+	cd tools && $(GO) run ./bench -rounds $(BENCHROUNDS) $(BENCH)
+
+.PHONY: profile
+profile: ## profile receiver and sweep under load, and show where the time goes; .tmp/profile is for go tool pprof
+	@mkdir -p .tmp/profile
+	RECEIVER_BENCH_PROFILE=$(CURDIR)/.tmp/profile $(GO) test ./cmd/receiver -run '^$$' -bench 'Receiver/connections=64$$' -benchtime 3x
+	$(GO) test ./sync/sweep -run '^$$' -bench Sweep -benchtime 3x -o .tmp/profile/sweep.test \
+		-cpuprofile .tmp/profile/sweep.pprof -memprofile .tmp/profile/sweep-memory.pprof
+	@for profile in ours sweep; do echo; echo "$$profile"; $(GO) tool pprof -top -nodecount 20 .tmp/profile/$$profile.pprof; done
 
 .PHONY: simulate
 simulate: withpg ## simulate SEEDS seeds, from FIRST on

@@ -108,6 +108,7 @@ func settings(run string, durable bool, more map[string]string) []string {
 		config["full_page_writes"] = "off"
 		// A worker of autovacuum in a template would hold up CREATE DATABASE, and test databases die young.
 		config["autovacuum"] = "off"
+		config["jit"] = "off"
 		// In the data folder, so that it goes with it even after Kill; the default leaves a file in /dev/shm.
 		config["dynamic_shared_memory_type"] = "mmap"
 	}

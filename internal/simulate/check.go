@@ -4,38 +4,65 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
 
-// watch makes the database itself record every tombstone and every row that was overwritten by an older read, so that no
-// instant goes unseen.
-func watch(ctx context.Context, pool *pgxpool.Pool) error {
+// wipe empties a database that another seed has used, and, the first time, makes it record by itself every tombstone and
+// every row that was overwritten by an older read, so that no instant goes unseen.
+func wipe(ctx context.Context, pool *pgxpool.Pool, queueSchema string) error {
 	_, err := pool.Exec(ctx, `
-		CREATE TABLE sim_tombstones (kind text, id text, at timestamptz DEFAULT clock_timestamp());
-		CREATE TABLE sim_older (kind text, id text, had bigint, got bigint);
-		CREATE FUNCTION sim_watch() RETURNS trigger LANGUAGE plpgsql AS $$
+		DO $do$
+		DECLARE
+			kind text;
+			filled boolean;
+			used text;
 		BEGIN
-			IF OLD._deleted_at IS NULL AND NEW._deleted_at IS NOT NULL THEN
-				INSERT INTO sim_tombstones VALUES (TG_TABLE_NAME, to_jsonb(NEW)->>'id');
+			IF to_regclass('sim_tombstones') IS NULL THEN
+				CREATE TABLE sim_migrated AS SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
+				WHERE schemaname IN (current_schema, '`+queueSchema+`');
+				FOR kind IN SELECT name FROM sim_migrated LOOP
+					EXECUTE 'SELECT EXISTS (SELECT FROM ' || kind || ')' INTO filled;
+					IF NOT filled THEN
+						DELETE FROM sim_migrated WHERE name = kind; -- what is left came with the migrations
+					END IF;
+				END LOOP;
+				CREATE TABLE sim_tombstones (kind text, id text, at timestamptz DEFAULT clock_timestamp());
+				CREATE TABLE sim_older (kind text, id text, had bigint, got bigint);
+				CREATE FUNCTION sim_watch() RETURNS trigger LANGUAGE plpgsql AS $$
+				BEGIN
+					IF OLD._deleted_at IS NULL AND NEW._deleted_at IS NOT NULL THEN
+						INSERT INTO sim_tombstones VALUES (TG_TABLE_NAME, to_jsonb(NEW)->>'id');
+					END IF;
+					IF NEW._observed < OLD._observed THEN
+						INSERT INTO sim_older VALUES (TG_TABLE_NAME, to_jsonb(NEW)->>'id', OLD._observed, NEW._observed);
+					END IF;
+					RETURN NULL;
+				END $$;
+				FOREACH kind IN ARRAY ARRAY['flows', 'stages', 'dossiers', 'contacts', 'dossier_contacts', 'notes'] LOOP
+					EXECUTE format('CREATE TRIGGER sim_watch AFTER UPDATE ON %I FOR EACH ROW EXECUTE FUNCTION sim_watch()', kind);
+				END LOOP;
+				RETURN;
 			END IF;
-			IF NEW._observed < OLD._observed THEN
-				INSERT INTO sim_older VALUES (TG_TABLE_NAME, to_jsonb(NEW)->>'id', OLD._observed, NEW._observed);
-			END IF;
-			RETURN NULL;
-		END $$;`)
+			SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') INTO used FROM pg_tables
+			WHERE schemaname IN (current_schema, '`+queueSchema+`') AND tablename <> 'sim_migrated'
+			  AND format('%I.%I', schemaname, tablename) NOT IN (SELECT name FROM sim_migrated);
+			EXECUTE 'TRUNCATE ' || used || ' RESTART IDENTITY';
+			UPDATE sync_freshness SET complete_as_of = NULL, observation = NULL, sweep = NULL;
+			TRUNCATE sync_budget_kept;
+			INSERT INTO sync_budget_kept DEFAULT VALUES;
+		END $do$`)
 	if err != nil {
-		return fmt.Errorf("set up the watch: %w", err)
-	}
-	for _, table := range []string{"flows", "stages", "dossiers", "contacts", "dossier_contacts", "notes"} {
-		_, err := pool.Exec(ctx, `CREATE TRIGGER sim_watch AFTER UPDATE ON `+table+` FOR EACH ROW EXECUTE FUNCTION sim_watch()`)
-		if err != nil {
-			return fmt.Errorf("set up the watch: %w", err)
-		}
+		return fmt.Errorf("clear the database: %w", err)
 	}
 	return nil
 }
@@ -67,22 +94,65 @@ func (r *run) checkInstants(ctx context.Context, truth leadgridtest.Snapshot) er
 	return nil
 }
 
-// inFlight is how long a request that was sent before a refusal was answered may still arrive after it.
-const inFlight = 250 * time.Millisecond
-
-// checkLimits looks for requests that were sent while LeadGrid had said to wait (promise 8).
-func (r *run) checkLimits() {
-	var blockedFrom, blockedUntil time.Time
-	window := r.server.Settings().Limits.Window
-	for _, request := range r.server.Ledger() {
-		if request.Status == http.StatusTooManyRequests {
-			if request.Time.After(blockedFrom.Add(inFlight)) && request.Time.Before(blockedUntil) {
-				r.failf("promise 8: a request %v after a refusal was refused again", request.Time.Sub(blockedFrom))
-			}
-			if request.Time.After(blockedUntil) {
-				blockedFrom = request.Time
-				blockedUntil = request.Time.Truncate(window).Add(window)
+// checkComplete holds a sweep that is done to what it says: whatever LeadGrid held when it was asked for, and has not
+// changed since, is in the mirror (promise 6).
+func (r *run) checkComplete(ctx context.Context, s *sweep.Sweep) error {
+	before, after := r.before[s.ID], r.server.Snapshot()
+	if s.State != sweep.Done {
+		return nil
+	}
+	tables := []string{"flows", "stages", "dossiers", "contacts"}
+	if s.Kind == sweep.Full {
+		tables = append(tables, "dossier_contacts", "notes")
+	}
+	same := oracle.Truth{}
+	ids := make(map[string]bool)
+	for _, table := range tables {
+		same[table] = make(map[string]map[string]any)
+		for id, row := range before[table] {
+			if reflect.DeepEqual(row, after[table][id]) {
+				same[table][id], ids[id] = row, true
 			}
 		}
 	}
+	differences, err := oracle.Differences(ctx, r.pool, same, oracle.Options{Ignore: r.Habits.Omits, Tables: tables, IDs: ids})
+	for _, difference := range differences {
+		r.failf("promise 6: a %s sweep was done, and yet: %s", s.Kind, difference)
+	}
+	return err
+}
+
+// inFlight is how long a request that may be sent can be under way to the network, on a machine with much else to do.
+const inFlight = 750 * time.Millisecond
+
+// refusals is the engine's way to LeadGrid. It looks for requests that are sent while LeadGrid has said to wait (promise 8).
+type refusals struct {
+	mu     sync.Mutex
+	at     time.Time // of the last refusal
+	until  time.Time
+	broken []string
+}
+
+func (r *refusals) RoundTrip(request *http.Request) (*http.Response, error) {
+	r.mu.Lock()
+	if now := time.Now(); now.Sub(r.at) > inFlight && now.Before(r.until) {
+		r.broken = append(r.broken, fmt.Sprintf("a request was sent %v after a refusal, %v too early", now.Sub(r.at), r.until.Sub(now)))
+	}
+	r.mu.Unlock()
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil || response.StatusCode != http.StatusTooManyRequests {
+		return response, err
+	}
+	now := time.Now()
+	until, err := http.ParseTime(response.Header.Get("Retry-After"))
+	if err != nil {
+		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After")) // the stand-in writes one or the other
+		until = now.Add(time.Duration(seconds) * time.Second)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if until.After(r.until) {
+		r.at, r.until = now, until
+	}
+	return response, nil
 }

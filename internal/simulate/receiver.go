@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,6 +29,11 @@ type Receiver struct {
 
 // NewReceiver starts a receiver that stores events through pool.
 func NewReceiver(pool *pgxpool.Pool, queueSchema string) (*Receiver, error) {
+	return newReceiver(pool, queueSchema, func(context.Context, []byte) {})
+}
+
+// newReceiver starts a receiver that tells of each event it is about to ack.
+func newReceiver(pool *pgxpool.Pool, queueSchema string, acking func(ctx context.Context, body []byte)) (*Receiver, error) {
 	inserter, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 		Schema: queueSchema, FetchCooldown: time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	})
@@ -47,7 +53,9 @@ func NewReceiver(pool *pgxpool.Pool, queueSchema string) (*Receiver, error) {
 		}
 		if _, err := intake.Add(req.Context(), events.Received{Body: body, At: time.Now()}); err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
+			return
 		}
+		acking(req.Context(), body)
 	}))
 	return &Receiver{Server: server, intake: intake}, nil
 }

@@ -4,31 +4,27 @@
 package simulate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
-	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
 
 const (
-	secret = "simulated-secret"
 	// lag is how far the stand-in's replica may be behind, and what the mirror is told to expect.
 	lag = 60 * time.Millisecond
 	// patience bounds one wait of a simulation; nothing in it should take a tenth of that.
@@ -54,8 +50,14 @@ type run struct {
 	rng     *rand.Rand
 	server  *leadgridtest.Server
 	pool    *pgxpool.Pool
+	config  jobs.Config
 	engine  *jobs.Engine
-	intake  *events.Intake
+	// refusals watches what is sent while LeadGrid has said to wait.
+	refusals *refusals
+	// meddling switches on edits between the pages of a list.
+	meddling atomic.Bool
+	// before holds what LeadGrid held when a sweep was asked for.
+	before map[int64]leadgridtest.Snapshot
 }
 
 func (r *run) failf(format string, args ...any) {
@@ -64,17 +66,20 @@ func (r *run) failf(format string, args ...any) {
 	r.Failures = append(r.Failures, fmt.Sprintf(format, args...))
 }
 
-// Run simulates one seed on a migrated, empty database.
+// Run simulates one seed on a migrated database, of which nothing is left that another seed put there.
 func Run(ctx context.Context, pool *pgxpool.Pool, queueSchema string, seed uint64, log *slog.Logger) (*Report, error) {
 	began := time.Now()
 	rng := rand.New(rand.NewPCG(seed, 0x6c656164))
-	r := &run{Report: &Report{Seed: seed}, rng: rng, pool: pool}
+	r := &run{
+		Report: &Report{Seed: seed}, rng: rng, pool: pool, refusals: &refusals{}, before: make(map[int64]leadgridtest.Snapshot),
+	}
 	r.Habits, r.Faults = drawHabits(rng), drawFaults(rng)
 	r.server = leadgridtest.New(leadgridtest.Options{
 		Seed: seed, Settings: leadgridtest.Settings{Habits: r.Habits, Faults: r.Faults, Limits: drawLimits(rng)},
+		OnRequest: r.meddler(rand.New(rand.NewPCG(seed, 1))),
 	})
 	defer r.server.Close()
-	if err := watch(ctx, pool); err != nil {
+	if err := wipe(ctx, pool, queueSchema); err != nil {
 		return nil, err
 	}
 	stop, err := r.start(ctx, queueSchema, log)
@@ -88,7 +93,9 @@ func Run(ctx context.Context, pool *pgxpool.Pool, queueSchema string, seed uint6
 	if err != nil {
 		return nil, err
 	}
-	r.checkLimits()
+	for _, sent := range r.refusals.broken {
+		r.failf("promise 8: %s", sent)
+	}
 	r.Requests, r.Events = len(r.server.Ledger()), len(r.server.Organization.Events())
 	r.Took = time.Since(began)
 	return r.Report, nil
@@ -96,65 +103,55 @@ func Run(ctx context.Context, pool *pgxpool.Pool, queueSchema string, seed uint6
 
 // start boots the engine and a receiver in front of the intake.
 func (r *run) start(ctx context.Context, queueSchema string, log *slog.Logger) (stop func() error, err error) {
-	api, err := leadgridapi.New(r.server.URL(), r.server.Key(), leadgridapi.WithTimeout(2*time.Second))
+	api, err := leadgridapi.New(r.server.URL(), r.server.Key(), leadgridapi.WithTimeout(2*time.Second),
+		leadgridapi.WithHTTPClient(&http.Client{Transport: r.refusals}))
 	if err != nil {
 		return nil, err
 	}
-	r.engine, err = jobs.New(jobs.Config{
+	r.config = jobs.Config{
 		Pool: r.pool, QueueSchema: queueSchema, API: api, Log: log, Lag: lag, Pause: 5 * time.Millisecond,
 		ProbeEvery: 20 * time.Millisecond, NoSchedule: true, RetryPause: 20 * time.Millisecond,
-	})
+	}
+	if err := r.startEngine(ctx); err != nil {
+		return nil, err
+	}
+	receiver, err := newReceiver(r.pool, queueSchema, r.checkStored)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.engine.Start(ctx); err != nil {
-		return nil, err
-	}
-	inserter, err := river.NewClient(riverpgxv5.New(r.pool), &river.Config{
-		Schema: queueSchema, FetchCooldown: time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		return nil, err
-	}
-	r.intake = events.NewIntake(r.pool, inserter, events.Options{})
-	verifier, err := leadgridapi.NewVerifier([]string{secret}, leadgridapi.DefaultTolerance)
-	if err != nil {
-		return nil, err
-	}
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		body, err := io.ReadAll(req.Body)
-		if err != nil || verifier.Verify(req.Header.Values(leadgridapi.SignatureHeader), body, time.Now()) != nil {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		if _, err := r.intake.Add(req.Context(), events.Received{Body: body, At: time.Now()}); err != nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		r.checkStored(req.Context(), body)
-	}))
-	r.server.RegisterWebhook(receiver.URL, secret)
+	r.server.RegisterWebhook(receiver.URL, Secret)
 	return func() error {
 		receiver.Close()
-		r.intake.Close()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-		defer cancel()
-		return r.engine.Stop(ctx)
+		return r.stopEngine(ctx)
 	}, nil
+}
+
+func (r *run) startEngine(ctx context.Context) (err error) {
+	if r.engine, err = jobs.New(r.config); err != nil {
+		return err
+	}
+	return r.engine.Start(ctx)
+}
+
+func (r *run) stopEngine(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	return r.engine.Stop(ctx)
+}
+
+// redeploy stops the worker where it is, and starts another.
+func (r *run) redeploy(ctx context.Context) error {
+	if err := r.stopEngine(ctx); err != nil {
+		return fmt.Errorf("stop the worker: %w", err)
+	}
+	return r.startEngine(ctx)
 }
 
 // play is the plot: data, a backfill while people edit, more edits with webhooks lost and late, perhaps another
 // organization behind the key for a while, and then quiet and one sync.
 func (r *run) play(ctx context.Context) error {
-	// Mostly small, so that many seeds are played; now and then large enough for lists of several full pages.
-	size := 30
-	if r.rng.IntN(5) == 0 {
-		size = 200
-	}
-	r.server.Seed(leadgridtest.Size{
-		Dossiers: 5 + r.rng.IntN(size), Contacts: 5 + r.rng.IntN(size), Links: r.rng.IntN(size), Notes: r.rng.IntN(size),
-		Odd: r.rng.Float64() * 0.5,
-	})
+	r.server.Seed(drawSize(r.rng, r.Habits))
+	r.meddling.Store(true)
 	backfill, err := r.request(ctx, sweep.Full)
 	if err != nil {
 		return err
@@ -163,6 +160,11 @@ func (r *run) play(ctx context.Context) error {
 		return err
 	}
 	r.chatter()
+	if r.rng.IntN(4) == 0 {
+		if err := r.redeploy(ctx); err != nil {
+			return err
+		}
+	}
 	if _, err := r.ended(ctx, backfill); err != nil {
 		return err
 	}
@@ -187,7 +189,8 @@ func (r *run) play(ctx context.Context) error {
 			}
 		}
 	}
-	if r.rng.IntN(3) == 0 {
+	r.meddling.Store(false)
+	if r.rng.IntN(2) == 0 {
 		if err := r.onlyEvents(ctx); err != nil {
 			return err
 		}
@@ -291,11 +294,11 @@ func (r *run) bulk() {
 // chatter now and then gives a dossier more notes than fit on a page.
 func (r *run) chatter() {
 	ids := r.server.DossierIDs()
-	if r.rng.IntN(6) > 0 || len(ids) == 0 || r.Habits.SubLists == "stuck" {
+	if r.rng.IntN(4) > 0 || len(ids) == 0 || r.Habits.SubLists == "stuck" {
 		return // a list that only ever gives its first page hides the rest from everybody
 	}
 	id := ids[r.rng.IntN(len(ids))]
-	for n := range r.rng.IntN(130) {
+	for n := range cmp.Or(r.Habits.MaxPerPage, 100) + r.rng.IntN(40) {
 		_, _ = r.server.AddNote(id, fmt.Sprintf("note %d", n), n%2 == 0) // somebody may just have removed the dossier
 	}
 }
@@ -354,10 +357,15 @@ func (r *run) request(ctx context.Context, kind sweep.Kind) (int64, error) {
 }
 
 func (r *run) requestWith(ctx context.Context, kind sweep.Kind, accept bool) (id int64, err error) {
+	before := r.server.Snapshot()
+	if r.Habits.ReplicaLag > 0 {
+		pause(ctx, lag) // what the slowest replica shows is then no older
+	}
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) (err error) {
 		id, err = jobs.RequestSweep(ctx, tx, r.engine.River, kind, nil, accept)
 		return err
 	})
+	r.before[id] = before
 	return id, err
 }
 
@@ -366,13 +374,16 @@ func (r *run) ended(ctx context.Context, id int64) (*sweep.Sweep, error) {
 	deadline := time.Now().Add(patience)
 	for {
 		s, err := sweep.Load(ctx, r.pool, id)
-		if err != nil || s.Ended() {
+		if err != nil {
 			return s, err
+		}
+		if s.Ended() {
+			return s, r.checkComplete(ctx, s)
 		}
 		if time.Now().After(deadline) {
 			return s, fmt.Errorf("sweep %d is stuck in phase %q after %d requests: %s", id, s.Progress.Phase, s.Requests, r.lastError(ctx))
 		}
-		pause(ctx, 5*time.Millisecond)
+		pause(ctx, 20*time.Millisecond)
 	}
 }
 

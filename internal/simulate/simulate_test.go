@@ -5,7 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/simulate"
@@ -14,32 +19,73 @@ import (
 var (
 	seeds = flag.Int("seeds", 24, "how many seeds to simulate")
 	first = flag.Uint64("first", 1, "the first seed")
+	only  = flag.String("only", "", "simulate these seeds instead, with commas between them")
 )
 
+// atOnce is how many seeds are played side by side: they wait much, for replicas, rate windows and queues.
+const atOnce = 6
+
+// TestSimulate plays the seeds on a few databases, since to make one, to connect to it and to plan every statement anew
+// took longer than to play a seed.
 func TestSimulate(t *testing.T) {
-	for seed := *first; seed < *first+uint64(*seeds); seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Parallel()
-			log := slog.New(slog.DiscardHandler)
-			if *seeds == 1 {
-				log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-			}
-			report, err := simulate.Run(t.Context(), pgtest.New(t), pgtest.Schemas.Queue, seed, log)
-			if err != nil {
-				t.Errorf("seed %d: %v", seed, err)
-			}
-			if report != nil {
-				for _, failure := range report.Failures {
-					t.Error(failure)
+	chosen := chosenSeeds(t)
+	next := make(chan uint64, len(chosen))
+	for _, seed := range chosen {
+		next <- seed
+	}
+	close(next)
+	var wait sync.WaitGroup
+	for range min(atOnce, len(chosen)) {
+		wait.Go(func() {
+			var pool *pgxpool.Pool
+			for seed := range next {
+				if pool == nil {
+					pool = pgtest.New(t)
 				}
-				t.Logf("%d requests, %d events in %v", report.Requests, report.Events, report.Took)
-			}
-			if t.Failed() {
-				t.Logf("repeat it with: go test ./internal/simulate -run TestSimulate -seeds 1 -first %d -v", seed)
-				if report != nil {
-					t.Logf("habits: %+v\nfaults: %+v", report.Habits, report.Faults)
+				if !t.Run(fmt.Sprint(seed), func(t *testing.T) { simulateSeed(t, pool, seed) }) {
+					pool = nil // who knows what is still under way on it
 				}
 			}
 		})
+	}
+	wait.Wait()
+}
+
+func chosenSeeds(t *testing.T) (chosen []uint64) {
+	if *only == "" {
+		for seed := *first; seed < *first+uint64(*seeds); seed++ {
+			chosen = append(chosen, seed)
+		}
+	}
+	for text := range strings.FieldsFuncSeq(*only, func(r rune) bool { return r == ',' }) {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chosen = append(chosen, seed)
+	}
+	return chosen
+}
+
+func simulateSeed(t *testing.T, pool *pgxpool.Pool, seed uint64) {
+	log := slog.New(slog.DiscardHandler)
+	if *seeds == 1 {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	report, err := simulate.Run(t.Context(), pool, pgtest.Schemas.Queue, seed, log)
+	if err != nil {
+		t.Errorf("seed %d: %v", seed, err)
+	}
+	if report != nil {
+		for _, failure := range report.Failures {
+			t.Error(failure)
+		}
+		t.Logf("%d requests, %d events in %v", report.Requests, report.Events, report.Took)
+	}
+	if t.Failed() {
+		t.Logf("repeat it with: go test ./internal/simulate -run TestSimulate -seeds 1 -first %d -v", seed)
+		if report != nil {
+			t.Logf("habits: %+v\nfaults: %+v", report.Habits, report.Faults)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,13 +19,9 @@ import (
 // readChosen reads the links or notes of one chunk of the dossiers that a scheduled sweep chooses.
 func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, kind mappings.Kind, read reader) (over bool, err error) {
 	if s.Progress.Total == 0 {
-		var live int
-		if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM dossiers WHERE _deleted_at IS NULL`).Scan(&live); err != nil {
-			return false, fmt.Errorf("count dossiers: %w", err)
+		if err := w.allot(ctx, s); err != nil {
+			return false, err
 		}
-		share := float64(w.options.Interval) / float64(w.options.Rotation)
-		s.Progress.Left = int(float64(live)*min(share, 1)) + 1
-		s.Progress.Total = live
 	}
 	chosen, err := w.choose(ctx, s, kind)
 	if err != nil || len(chosen) == 0 {
@@ -47,6 +44,24 @@ func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, kind mappings.Kind, 
 	}
 	s.Progress.Done += len(ids)
 	return false, w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
+}
+
+// allot says how many dossiers the rotation needs of this sweep, by the time since the last one began: sweeps take time too,
+// and a worker may have been away.
+func (w *Sweeper) allot(ctx context.Context, s *Sweep) error {
+	var live int
+	var gap time.Duration
+	err := w.pool.QueryRow(ctx, `
+		SELECT (SELECT count(*) FROM dossiers WHERE _deleted_at IS NULL),
+		       (SELECT coalesce($2::timestamptz - max(started_at), '0') FROM sync_sweeps WHERE id < $1 AND state = 'done')`,
+		s.ID, s.Progress.Began.BeganAt).Scan(&live, &gap)
+	if err != nil {
+		return fmt.Errorf("count dossiers: %w", err)
+	}
+	share := float64(max(gap, w.options.Interval)) / float64(w.options.Rotation)
+	s.Progress.Left = int(float64(live)*min(share, 1)) + 1
+	s.Progress.Total = live
+	return nil
 }
 
 // chosen is a dossier whose links or notes a scheduled sweep reads.

@@ -46,7 +46,8 @@ type walk struct {
 	Tries int    `json:"tries,omitempty"` // how often it has stepped back already
 	Fixed int    `json:"fixed,omitempty"` // the page size, where LeadGrid does not take ours
 	Head  bool   `json:"head,omitempty"`  // reading the head again, for what came in meanwhile
-	Loose bool   `json:"loose,omitempty"` // two pages of the pass shared no row
+	Loose bool   `json:"loose,omitempty"` // two pages of the pass shared no row, or not as they would in an order that holds
+	Moves bool   `json:"moves,omitempty"` // the order was seen to move, in this pass or one before
 	Total *int   `json:"total,omitempty"` // as LeadGrid counted last
 	Quiet int    `json:"quiet,omitempty"` // passes in a row that saw nothing new
 
@@ -152,6 +153,9 @@ func (k *walk) take(asked window, p page, news bool) (ended bool) {
 	case k.Next == 0:
 	case k.Fixed > 0:
 		k.Loose = true // pages that cannot overlap prove nothing
+		k.Moves = k.Moves || k.scattered(p)
+	case k.scattered(p):
+		k.Loose, k.Moves = true, true // and an overlap of rows that lie anywhere proves nothing either
 	case !k.shares(p):
 		if k.Tries < stepBacks {
 			k.Tries++
@@ -172,6 +176,28 @@ func (k *walk) take(asked window, p page, news bool) (ended bool) {
 		k.Fixed = n // short and unexplained: the end, or a smaller page than asked for; the next page tells
 	}
 	return false
+}
+
+// strays is how many rows edits may have put in between without the order being said to move.
+const strays = 2
+
+// scattered reports whether rows of the page before turn up among the page's new ones: in an order that holds they come
+// first.
+func (k *walk) scattered(p page) bool {
+	before := make(map[[4]byte]bool, len(k.Last)/4)
+	for h := range slices.Chunk(k.Last, 4) {
+		before[[4]byte(h)] = true
+	}
+	fresh, late := 0, 0
+	for h := range slices.Chunk(hashesOf(p.objects), 4) {
+		switch {
+		case !before[[4]byte(h)]:
+			fresh++
+		case fresh > strays:
+			late++
+		}
+	}
+	return late > strays
 }
 
 // shares reports whether the page shows a row that the page before showed.
@@ -226,7 +252,7 @@ func (w *Sweeper) started(ctx context.Context, s *Sweep, kind mappings.Kind) err
 func (w *Sweeper) endPass(ctx context.Context, s *Sweep, l listing) (over bool, err error) {
 	k := s.Progress.Walk
 	if !k.Head && k.Next > maxPerPage {
-		*k = walk{Pass: k.Pass, Fixed: k.Fixed, Loose: k.Loose, Total: k.Total, Quiet: k.Quiet, Head: true}
+		*k = walk{Pass: k.Pass, Fixed: k.Fixed, Loose: k.Loose, Moves: k.Moves, Total: k.Total, Quiet: k.Quiet, Head: true}
 		return false, nil
 	}
 	tally, err := w.tally(ctx, s.ID, l, k.Pass)
@@ -243,7 +269,10 @@ func (w *Sweeper) endPass(ctx context.Context, s *Sweep, l listing) (over bool, 
 		k.Quiet = 0
 	}
 	enough := 1
-	if k.Total != nil && tally.union < *k.Total {
+	switch {
+	case k.Total == nil && k.Moves:
+		enough = 4 // nothing but chance shows the rows, and nobody says how many there are
+	case k.Total != nil && tally.union < *k.Total:
 		enough = 2
 	}
 	switch {
@@ -253,7 +282,7 @@ func (w *Sweeper) endPass(ctx context.Context, s *Sweep, l listing) (over bool, 
 		s.Progress.Unclean = append(s.Progress.Unclean, l.kind)
 		return true, nil
 	}
-	*k = walk{Pass: k.Pass + 1, Fixed: k.Fixed, Total: k.Total, Quiet: k.Quiet}
+	*k = walk{Pass: k.Pass + 1, Fixed: k.Fixed, Moves: k.Moves, Total: k.Total, Quiet: k.Quiet}
 	return false, nil
 }
 

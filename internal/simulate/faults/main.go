@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -47,21 +48,24 @@ func run(seeds int, doc string, names []string) error {
 	if err != nil {
 		return err
 	}
+	lab := &lab{binary: binary, sound: make(map[int]bool)}
 	var caught []catch
 	missed := 0
 	for _, d := range defects {
 		if len(names) > 0 && !slices.Contains(names, d.name) {
 			continue
 		}
-		c, err := try(binary, d, seeds)
+		began := time.Now()
+		c, err := lab.try(d, seeds)
 		if err != nil {
 			return err
 		}
+		took := time.Since(began).Round(time.Second)
 		if c.seed == 0 {
 			missed++
-			fmt.Printf("%-18s NOT CAUGHT in %d seeds\n", d.name, seeds)
+			fmt.Printf("%-18s NOT CAUGHT in %d seeds, %v\n", d.name, seeds, took)
 		} else {
-			fmt.Printf("%-18s seed %-4d %s\n", d.name, c.seed, strings.Join(c.checks, "; "))
+			fmt.Printf("%-18s seed %-4d %5v  %s\n", d.name, c.seed, took, strings.Join(c.checks, "; "))
 		}
 		caught = append(caught, c)
 	}
@@ -146,40 +150,77 @@ var (
 	message = regexp.MustCompile(`(?m)^ +simulate_test\.go:\d+: (.*)$`)
 )
 
-// try simulates until the defect is caught, a few seeds at a time. A seed that fails without it as well catches nothing,
-// and one that only does not end says little: a better one is looked for in the rest of the batch.
-func try(binary string, d defect, seeds int) (catch, error) {
-	for first, batch := 1, 4; first <= seeds; first, batch = first+batch, min(2*batch, 32) {
-		batch = min(batch, seeds-first+1)
-		output, err := simulate(binary, d.name, first, batch)
-		if err == nil {
-			continue
+// lab simulates.
+type lab struct {
+	binary string
+	sound  map[int]bool // seeds that were played without any defect: whether they passed
+}
+
+// try simulates until the defect is caught: first the seeds that caught it before, then a few at a time. A seed that fails
+// without it as well catches nothing, and one that only does not end says little: a better one is looked for in the batch.
+func (l *lab) try(d defect, seeds int) (catch, error) {
+	batches := [][]int{d.seeds}
+	for first, batch := 1, 6; first <= seeds; first, batch = first+batch, min(2*batch, 36) {
+		var next []int
+		for seed := first; seed <= min(first+batch-1, seeds); seed++ {
+			next = append(next, seed)
 		}
-		failures := failed.FindAllSubmatch(output, -1)
-		if failures == nil {
-			return catch{}, fmt.Errorf("%s: the simulator ended with %w:\n%s", d.name, err, output)
+		batches = append(batches, next)
+	}
+	for _, batch := range batches {
+		caught, err := l.catches(d, batch)
+		if err != nil {
+			return catch{}, err
 		}
-		var catches []catch
-		for _, failure := range failures {
-			seed, err := strconv.Atoi(string(failure[1]))
+		for _, c := range caught {
+			sound, err := l.soundWithout(c.seed)
 			if err != nil {
 				return catch{}, err
 			}
-			catches = append(catches, catch{d, seed, checks(failure[2])})
-		}
-		slices.SortFunc(catches, func(a, b catch) int {
-			if stuckA, stuckB := a.stuck(), b.stuck(); stuckA != stuckB {
-				return cmp.Compare(stuckA, stuckB)
-			}
-			return cmp.Compare(a.seed, b.seed)
-		})
-		for _, c := range catches {
-			if _, err := simulate(binary, "", c.seed, 1); err == nil {
+			if sound {
 				return c, nil
 			}
 		}
 	}
 	return catch{defect: d}, nil
+}
+
+// catches plays seeds with a defect and lists those that failed, the most telling first.
+func (l *lab) catches(d defect, seeds []int) (caught []catch, err error) {
+	if len(seeds) == 0 {
+		return nil, nil
+	}
+	output, err := l.simulate(d.name, seeds)
+	if err == nil {
+		return nil, nil
+	}
+	for _, failure := range failed.FindAllSubmatch(output, -1) {
+		seed, err := strconv.Atoi(string(failure[1]))
+		if err != nil {
+			return nil, err
+		}
+		caught = append(caught, catch{d, seed, checks(failure[2])})
+	}
+	if caught == nil {
+		return nil, fmt.Errorf("%s: the simulator ended with %w:\n%s", d.name, err, output)
+	}
+	slices.SortFunc(caught, func(a, b catch) int {
+		return cmp.Or(cmp.Compare(a.stuck(), b.stuck()), cmp.Compare(a.seed, b.seed))
+	})
+	return caught, nil
+}
+
+// soundWithout says whether a seed passes without any defect.
+func (l *lab) soundWithout(seed int) (sound bool, err error) {
+	if sound, known := l.sound[seed]; known {
+		return sound, nil
+	}
+	output, err := l.simulate("", []int{seed})
+	if err != nil && !failed.Match(output) {
+		return false, fmt.Errorf("without a defect the simulator ended with %w:\n%s", err, output)
+	}
+	l.sound[seed] = err == nil
+	return l.sound[seed], nil
 }
 
 // stuck is 1 if all that was noticed is that the run did not end.
@@ -190,10 +231,13 @@ func (c catch) stuck() int {
 	return 0
 }
 
-// simulate runs seeds with a defect switched on, or none.
-func simulate(binary, defect string, first, seeds int) (output []byte, err error) {
-	cmd := exec.Command(binary, "-test.run", "^TestSimulate$", "-test.parallel", "4", "-test.timeout", "0",
-		"-first", strconv.Itoa(first), "-seeds", strconv.Itoa(seeds))
+// simulate plays seeds with a defect switched on, or none.
+func (l *lab) simulate(defect string, seeds []int) (output []byte, err error) {
+	only := make([]string, len(seeds))
+	for i, seed := range seeds {
+		only[i] = strconv.Itoa(seed)
+	}
+	cmd := exec.Command(l.binary, "-test.run", "^TestSimulate$", "-test.timeout", "0", "-only", strings.Join(only, ","))
 	cmd.Env = append(os.Environ(), variable+"="+defect)
 	return cmd.CombinedOutput()
 }
@@ -232,8 +276,9 @@ func table(caught []catch) string {
 	var b strings.Builder
 	b.WriteString(`# Planted defects
 
-Each row is a mistake that somebody could make, planted on purpose (internal/simulate/faults), and the first seed of the
-simulator that catches it, by which of its checks. Written by ` + "`make faults FAULTS='-doc docs/faults.md'`" + `.
+Each row is a mistake that somebody could make, planted on purpose (internal/simulate/faults), and a seed of the simulator
+that catches it, by which of its checks; the same seed passes without the defect. Written by
+` + "`make faults FAULTS='-doc docs/faults.md'`" + `.
 
 | defect | what is wrong | seed | caught by |
 |---|---|---|---|

@@ -2,8 +2,10 @@ package main
 
 // defect is a mistake that somebody could make.
 type defect struct {
-	name  string
-	what  string
+	name string
+	what string
+	// seeds caught it before, and are tried first.
+	seeds []int
 	edits []edit
 }
 
@@ -13,7 +15,7 @@ type edit struct{ file, from, to string }
 
 var defects = []defect{
 	{
-		"naive-paging", "lists are paged over once, without overlap and without counting",
+		"naive-paging", "lists are paged over once, without overlap and without counting", nil,
 		[]edit{
 			{"sync/sweep/walk.go", `	return windowAt(k.Next - overlap - k.Back)
 `, `	if planted("naive-paging") {
@@ -28,16 +30,21 @@ var defects = []defect{
 		},
 	},
 	{
-		"unique-job", "one unique job: what comes in while it waits or runs is taken for done",
+		"unique-job", "one unique job a dossier: what comes in while it waits or runs, or after it, is taken for done", nil,
 		[]edit{{"sync/events/process.go", `		return read > since, err
 `, `		if planted("unique-job") {
 			return read > 0, err
 		}
 		return read > since, err
-`}},
+`}, {"sync/events/process.go", `		_, at, err := p.lastRead(ctx, kind, id)
+		return`, `		read, at, err := p.lastRead(ctx, kind, id)
+		if planted("unique-job") {
+			return read > 0, err
+		}
+		return`}},
 	},
 	{
-		"first-404", "the first 404 marks a row as deleted",
+		"first-404", "the first 404 marks a row as deleted", nil,
 		[]edit{{"sync/observe/observe.go", `		result.Confirmed, err = o.mirror.NotFound(ctx, tx, kind, id, at)
 `, `		if planted("first-404") {
 			if _, err := tx.Exec(ctx, "UPDATE "+string(kind)+" SET _deleted_at = now() WHERE id = $1 AND _deleted_at IS NULL", id); err != nil {
@@ -48,7 +55,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"early-ack", "a webhook is acked before its transaction has ended",
+		"early-ack", "a webhook is acked before its transaction has ended", nil,
 		[]edit{{"sync/events/intake.go", `	select {
 	case s := <-a.settled:
 `, `	if planted("early-ack") {
@@ -59,7 +66,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"absence-deletes", "what a sweep did not see is marked as deleted, also where the sweep was unclean",
+		"absence-deletes", "what a sweep did not see is marked as deleted, also where the sweep was unclean", nil,
 		[]edit{{"sync/mirror/tombstone.go", `	if err != nil {
 		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
 	}
@@ -72,7 +79,7 @@ var defects = []defect{
 	err = tx.QueryRow`}},
 	},
 	{
-		"no-retry-after", "a 429 is taken for an error like any other",
+		"no-retry-after", "a 429 is taken for an error like any other", nil,
 		[]edit{{"sync/budget/budget.go", `	if o.Limit != nil {
 		seen.Limit = *o.Limit`, `	if planted("no-retry-after") && seen.Status == 429 {
 		seen.Status, seen.RetryAfter = 500, 0
@@ -81,11 +88,11 @@ var defects = []defect{
 		seen.Limit = *o.Limit`}},
 	},
 	{
-		"thin-clears", "a field that a list leaves out is cleared",
+		"thin-clears", "a field that a list leaves out is cleared", nil,
 		[]edit{{"sync/sweep/walk.go", `Whole: !thin,`, `Whole: !thin || planted("thin-clears"),`}},
 	},
 	{
-		"lag-believed", "what events point to is not read again after the lag of replicas",
+		"lag-believed", "what events point to is not read again after the lag of replicas", nil,
 		[]edit{{"sync/events/process.go", `	settled := receivedAt.Add(p.mirror.Lag())
 `, `	if planted("lag-believed") {
 		return Report{}, nil
@@ -94,7 +101,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"float-amounts", "amounts pass through a float64",
+		"float-amounts", "amounts pass through a float64", nil,
 		[]edit{{"mappings/types.go", `	if !isNumber(s) || !fitsNumeric(s) {
 		return nil
 	}
@@ -107,7 +114,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"unknown-dropped", "fields without a column are not kept",
+		"unknown-dropped", "fields without a column are not kept", nil,
 		[]edit{{"sync/mirror/apply.go", `		r := &row{key: key, told: told, body: body}
 `, `		if planted("unknown-dropped") {
 			for name := range told {
@@ -121,22 +128,22 @@ var defects = []defect{
 `}},
 	},
 	{
-		"first-page", "only the first page of a dossier's notes is read",
+		"first-page", "only the first page of a dossier's notes is read", nil,
 		[]edit{{"sync/observe/complete.go", `		if last(len(objects), n, meta) {`, `		if planted("first-page") || last(len(objects), n, meta) {`}},
 	},
 	{
-		"lost-stage", "some stage_changed events do not reach the history",
+		"lost-stage", "some stage_changed events do not reach the history", nil,
 		[]edit{{"sync/events/process.go", `	if len(entered) == 0 {`, `	if planted("lost-stage") && len(entered) > 1 {
 		entered = entered[:1]
 	}
 	if len(entered) == 0 {`}},
 	},
 	{
-		"any-organization", "whatever the key reads is taken for the mirrored organization",
+		"any-organization", "whatever the key reads is taken for the mirrored organization", nil,
 		[]edit{{"sync/mirror/apply.go", `	case read.Proven, s.parentKnown,`, `	case planted("any-organization"), read.Proven, s.parentKnown,`}},
 	},
 	{
-		"equal-means-same", "an equal updated_at is taken for an unchanged dossier",
+		"equal-means-same", "an equal updated_at is taken for an unchanged dossier", nil,
 		[]edit{{"sync/mirror/apply.go", `		if row.exists && isOlder(row.told, row.known)`, `		if at := text(row.told, "updated_at"); planted("equal-means-same") && at != "" && at == text(row.known, "updated_at") {
 			applied.Unchanged++
 			continue
@@ -144,11 +151,11 @@ var defects = []defect{
 		if row.exists && isOlder(row.told, row.known)`}},
 	},
 	{
-		"never-cleared", "a field that an answer leaves out keeps its value, even where that means null",
+		"never-cleared", "a field that an answer leaves out keeps its value, even where that means null", nil,
 		[]edit{{"sync/mirror/object.go", `!ok && whole && shape.has(key) {`, `!ok && whole && shape.has(key) && !planted("never-cleared") {`}},
 	},
 	{
-		"orphans", "the notes and links of a dossier that is gone stay",
+		"orphans", "the notes and links of a dossier that is gone stay", nil,
 		[]edit{{"sync/mirror/tombstone.go", `	for _, child := range children[kind] {
 		tag, err := tx.Exec`, `	for _, child := range children[kind] {
 		if planted("orphans") {
@@ -157,11 +164,11 @@ var defects = []defect{
 		tag, err := tx.Exec`}},
 	},
 	{
-		"always-written", "a row is written even if nothing about it changed",
+		"always-written", "a row is written even if nothing about it changed", nil,
 		[]edit{{"sync/mirror/apply.go", `		if row.exists && !row.deleted && row.mergedHash == row.hash {`, `		if row.exists && !row.deleted && row.mergedHash == row.hash && !planted("always-written") {`}},
 	},
 	{
-		"no-guard", "a read that began earlier overwrites what a later one told",
+		"no-guard", "a read that began earlier overwrites what a later one told", nil,
 		[]edit{{"sync/mirror/apply.go", `case row.stale:`, `case row.stale && !planted("no-guard"):`}},
 	},
 }

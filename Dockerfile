@@ -15,8 +15,8 @@ ARG TARGETARCH
 ARG VERSION=
 ARG COMMIT=
 ENV CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH
-RUN admin=github.com/leadgrid-sync/leadgrid-sync/internal/admin && \
-    go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X $admin.version=$VERSION -X $admin.commit=$COMMIT" \
+RUN build=github.com/leadgrid-sync/leadgrid-sync/internal/build && \
+    go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X $build.version=$VERSION -X $build.commit=$COMMIT" \
       -o /out/ ./cmd/receiver ./cmd/worker ./cmd/sandbox
 
 # What both images hold besides the programs: whom to trust, and who they run as.

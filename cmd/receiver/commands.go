@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 )
 
@@ -22,7 +23,7 @@ func command(ctx context.Context, args []string, out io.Writer, serve func(conte
 	case len(args) == 0:
 		return serve(ctx)
 	case len(args) == 1 && (args[0] == "--version" || args[0] == "version"):
-		fmt.Fprintln(out, "receiver version", admin.ReadBuild())
+		fmt.Fprintln(out, "receiver version", build.Read())
 		return nil
 	case len(args) == 1 && (args[0] == "--help" || args[0] == "-h" || args[0] == "help"):
 		fmt.Fprint(out, usage)

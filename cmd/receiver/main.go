@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
@@ -51,7 +52,7 @@ type addresses struct {
 // run is the whole program, until ctx ends. It tells started, if not nil, where it listens.
 func run(ctx context.Context, config config, logs io.Writer, started func(addresses)) error {
 	log := config.Logger(logs)
-	stopTracing, err := tracing.Start(config.Tracing, "leadgrid-receiver", admin.ReadBuild().Version, log)
+	stopTracing, err := tracing.Start(config.Tracing, "leadgrid-receiver", build.Read().Version, log)
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func run(ctx context.Context, config config, logs io.Writer, started func(addres
 	server := newServer(&webhooks{secrets: secrets, store: intake.Add, bodies: newBodies(), metrics: metrics, log: log}, log)
 
 	log.Info("listening", slog.String("webhooks", listener.Addr().String()), slog.String("admin", ops.Addr()),
-		slog.String("build", admin.ReadBuild().String()))
+		slog.String("build", build.Read().String()))
 	if started != nil {
 		started(addresses{webhooks: listener.Addr().String(), admin: ops.Addr()})
 	}

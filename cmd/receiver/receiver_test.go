@@ -301,8 +301,8 @@ type process struct {
 	*exec.Cmd
 }
 
-// build makes the program once for all tests.
-var build = sync.OnceValues(func() (string, error) {
+// binary makes the program once for all tests.
+var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "receiver")
 	if err != nil {
 		return "", err
@@ -323,7 +323,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	if program, err := build(); err == nil && code == 0 {
+	if program, err := binary(); err == nil && code == 0 {
 		os.RemoveAll(filepath.Dir(program))
 	}
 	os.Exit(code)
@@ -331,7 +331,7 @@ func TestMain(m *testing.M) {
 
 func startProcess(t *testing.T, databaseURL string) *process {
 	t.Helper()
-	program, err := build()
+	program, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}

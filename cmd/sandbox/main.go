@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
@@ -31,6 +32,10 @@ func main() {
 
 // run serves until the context ends. What to do with it is printed to out, requests are logged to log.
 func run(ctx context.Context, args []string, env func(string) (string, bool), out, log io.Writer) error {
+	if len(args) == 1 && args[0] == "--version" { // no flag: all of those may be environment variables
+		fmt.Fprintln(out, "sandbox version", build.Read())
+		return nil
+	}
 	conf, err := configure(args, env, out)
 	if err != nil {
 		return err

@@ -121,6 +121,13 @@ func (b *buffer) find(t *testing.T, expression string) []string {
 	}
 }
 
+func TestVersion(t *testing.T) {
+	var out strings.Builder
+	if err := run(t.Context(), []string{"--version"}, environment(), &out, io.Discard); err != nil || !strings.Contains(out.String(), "(commit ") {
+		t.Errorf("--version says %q, %v", out.String(), err)
+	}
+}
+
 func TestRun(t *testing.T) {
 	hooks := make(chan string, 1000)
 	receiver := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { hooks <- r.Header.Get("X-LeadGrid-Signature") })}

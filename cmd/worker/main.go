@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 )
@@ -93,7 +93,7 @@ func (p *program) commands() *cobra.Command {
 		Use:           "worker",
 		Short:         "Mirror LeadGrid into Postgres",
 		Long:          "Mirror LeadGrid into Postgres. Without a command it runs the jobs, like `worker run`.\nSettings come from the environment; docs/operations.md lists them.",
-		Version:       admin.ReadBuild().String(),
+		Version:       build.Read().String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE:          does(p.work),

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
@@ -47,7 +48,7 @@ func (p *program) work(ctx context.Context, _ []string) error {
 		return err
 	}
 	log := config.Mirror.Logger(p.errs)
-	stopTracing, err := tracing.Start(config.Tracing, "leadgrid-worker", admin.ReadBuild().Version, log)
+	stopTracing, err := tracing.Start(config.Tracing, "leadgrid-worker", build.Read().Version, log)
 	if err != nil {
 		return err
 	}
@@ -85,12 +86,12 @@ func (p *program) work(ctx context.Context, _ []string) error {
 		return err
 	}
 	ui, err := w.pages(ops, config.Admin, &statusPage{
-		read: reader.picture, promised: promised, paused: config.Writeback.Paused, build: admin.ReadBuild().String(),
+		read: reader.picture, promised: promised, paused: config.Writeback.Paused, build: build.Read().String(),
 	})
 	if err != nil {
 		return err
 	}
-	log.Info("listening", slog.String("admin", ops.Addr()), slog.String("build", admin.ReadBuild().String()))
+	log.Info("listening", slog.String("admin", ops.Addr()), slog.String("build", build.Read().String()))
 	return w.serve(ctx, ops, ui)
 }
 

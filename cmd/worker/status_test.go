@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
@@ -88,7 +88,7 @@ func TestCalledWrongly(t *testing.T) {
 	w.run(t, "mirror").want(t, exitUsage, `unknown command "mirror" for "worker"`)
 	w.run(t, "status", "--yaml").want(t, exitUsage, "unknown flag: --yaml")
 	w.run(t, "status", "now").want(t, exitUsage, `unknown command "now" for "worker status"`)
-	w.run(t, "--version").want(t, 0, "worker version "+admin.ReadBuild().Version)
+	w.run(t, "--version").want(t, 0, "worker version "+build.Read().Version)
 	w.run(t, "mappings").want(t, 0, "dossier_contacts:\n")
 	w.run(t, "sync", "--help").want(t, 0, "130  interrupted")
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
 )
 
 // Config says what to serve.
@@ -44,7 +46,7 @@ func Listen(config Config) (*Server, error) {
 		return nil, fmt.Errorf("listen on ADMIN_ADDR: %w", err)
 	}
 	s := &Server{listener: listener, mux: http.NewServeMux()}
-	config.Registry.MustRegister(buildInfo(ReadBuild()), readyGauge(config.Checks, &s.stopping))
+	config.Registry.MustRegister(buildGauge(build.Read()), readyGauge(config.Checks, &s.stopping))
 	s.http = &http.Server{
 		Handler:           s.mux,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -95,4 +97,14 @@ func (s *Server) Serve(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("stop serving ADMIN_ADDR: %w", err), s.http.Close())
 	}
 	return nil
+}
+
+func buildGauge(b build.Info) prometheus.Collector {
+	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "leadgrid_build_info",
+		Help:        "What the program was built from; always 1.",
+		ConstLabels: prometheus.Labels{"version": b.Version, "commit": b.Commit, "goversion": b.Go},
+	})
+	gauge.Set(1)
+	return gauge
 }

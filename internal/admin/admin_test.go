@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -219,25 +218,4 @@ func TestProtect(t *testing.T) {
 	check("the new one", try("admin", "second", nil), 200)
 	password = ""
 	check("no password set", try("admin", "", nil), 401)
-}
-
-func TestBuild(t *testing.T) {
-	vcs := func(modified string) []debug.BuildSetting {
-		return []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef0123"}, {Key: "vcs.modified", Value: modified}}
-	}
-	for _, test := range []struct {
-		version, commit string // as linked
-		info            debug.BuildInfo
-		want            string
-	}{
-		{"", "", debug.BuildInfo{}, "devel (commit unknown"},
-		{"", "", debug.BuildInfo{Main: debug.Module{Version: "(devel)"}, Settings: vcs("true")}, "devel (commit 0123456789ab-dirty"},
-		{"", "", debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: vcs("false")}, "v1.2.3 (commit 0123456789ab,"},
-		{"v2.0.0", "", debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "v2.0.0 (commit unknown"},
-		{"v2.0.0", "abcdef0123456789", debug.BuildInfo{Settings: vcs("true")}, "v2.0.0 (commit abcdef012345,"},
-	} {
-		if got := build(test.version, test.commit, &test.info).String(); !strings.HasPrefix(got, test.want) {
-			t.Errorf("build = %q, want it to start with %q", got, test.want)
-		}
-	}
 }

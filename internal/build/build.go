@@ -1,35 +1,34 @@
-package admin
+// Package build says what a program was built from.
+package build
 
 import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // version and commit are set by the linker where the Go tool does not know them, as in an image built without the
-// repository: -ldflags "-X github.com/leadgrid-sync/leadgrid-sync/internal/admin.version=v1.2.3".
+// repository: -ldflags "-X github.com/leadgrid-sync/leadgrid-sync/internal/build.version=v1.2.3".
 var version, commit string
 
-// Build says what this program was built from.
-type Build struct {
+// Info is what a program was built from.
+type Info struct {
 	Version string // the module's, or "devel"
 	Commit  string // with "-dirty" if the work tree had changes; "unknown" without a repository
 	Go      string
 }
 
-// ReadBuild reads what the Go tool wrote into the program.
-func ReadBuild() Build {
+// Read reads what the Go tool wrote into the program.
+func Read() Info {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
-	return build(version, commit, info)
+	return read(version, commit, info)
 }
 
-func build(version, commit string, info *debug.BuildInfo) Build {
-	b := Build{Version: version, Commit: "unknown", Go: runtime.Version()}
+func read(version, commit string, info *debug.BuildInfo) Info {
+	b := Info{Version: version, Commit: "unknown", Go: runtime.Version()}
 	if b.Version == "" {
 		b.Version = info.Main.Version
 	}
@@ -58,16 +57,6 @@ func build(version, commit string, info *debug.BuildInfo) Build {
 func shortened(commit string) string { return commit[:min(len(commit), 12)] }
 
 // String is what --version prints after the program's name.
-func (b Build) String() string {
+func (b Info) String() string {
 	return fmt.Sprintf("%s (commit %s, %s, %s/%s)", b.Version, b.Commit, b.Go, runtime.GOOS, runtime.GOARCH)
-}
-
-func buildInfo(b Build) prometheus.Collector {
-	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name:        "leadgrid_build_info",
-		Help:        "What the program was built from; always 1.",
-		ConstLabels: prometheus.Labels{"version": b.Version, "commit": b.Commit, "goversion": b.Go},
-	})
-	gauge.Set(1)
-	return gauge
 }

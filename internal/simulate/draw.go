@@ -19,7 +19,7 @@ func drawHabits(rng *rand.Rand) leadgridtest.Habits {
 		HideArchived:   chance(rng, 0.5),
 		Order:          oneOf(rng, "oldest", "newest", "updated", "updated-oldest", "random", "unstable"),
 		PastEnd:        oneOf(rng, "empty", "not-found", "repeat"),
-		PerPage:        oneOf(rng, "clamped", "clamped", "fixed"),
+		PerPage:        oneOf(rng, "clamped", "clamped", "clamped", "fixed"),
 		SubLists:       oneOf(rng, "paged", "whole", "repeated", "stuck"),
 		MetaTotal:      oneOf(rng, "exact", "exact", "drifting", "missing", "none"),
 		OmitNulls:      chance(rng, 0.3),
@@ -32,7 +32,7 @@ func drawHabits(rng *rand.Rand) leadgridtest.Habits {
 		UnknownFields:  chance(rng, 0.3),
 		Timestamps:     oneOf(rng, "millis", "seconds", "micros", "nanos", "offset", "postgres", "mixed"),
 	}
-	if chance(rng, 0.3) {
+	if chance(rng, 0.2) {
 		h.MaxPerPage = oneOf(rng, 10, 25, 50)
 	}
 	if chance(rng, 0.4) {

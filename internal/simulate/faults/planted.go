@@ -47,8 +47,11 @@ var defects = []defect{
 		"first-404", "the first 404 marks a row as deleted", nil,
 		[]edit{{"sync/observe/observe.go", `		result.Confirmed, err = o.mirror.NotFound(ctx, tx, kind, id, at)
 `, `		if planted("first-404") {
-			if _, err := tx.Exec(ctx, "UPDATE "+string(kind)+" SET _deleted_at = now() WHERE id = $1 AND _deleted_at IS NULL", id); err != nil {
-				return err
+			for _, of := range []string{string(kind) + " SET _deleted_at = now() WHERE id = $1", "notes SET _deleted_at = now() WHERE dossier_id = $1",
+				"dossier_contacts SET _deleted_at = now() WHERE $1 IN (dossier_id, contact_id)", "stages SET _deleted_at = now() WHERE flow_id = $1"} {
+				if _, err := tx.Exec(ctx, "UPDATE "+of+" AND _deleted_at IS NULL", id); err != nil {
+					return err
+				}
 			}
 		}
 		result.Confirmed, err = o.mirror.NotFound(ctx, tx, kind, id, at)
@@ -72,6 +75,12 @@ var defects = []defect{
 	}
 	err = tx.QueryRow`, `	if planted("absence-deletes") && err == nil {
 		_, err = tx.Exec(ctx, "UPDATE "+t.name+" t SET _deleted_at = now() FROM sync_doubts d WHERE d.kind = $1 AND d.id = t.id AND d.reason <> 'older'", kind)
+		for _, of := range []string{"notes c SET _deleted_at = now() FROM dossiers p WHERE p.id = c.dossier_id", "stages c SET _deleted_at = now() FROM flows p WHERE p.id = c.flow_id",
+			"dossier_contacts c SET _deleted_at = now() FROM dossiers p WHERE p.id = c.dossier_id", "dossier_contacts c SET _deleted_at = now() FROM contacts p WHERE p.id = c.contact_id"} {
+			if err == nil {
+				_, err = tx.Exec(ctx, "UPDATE "+of+" AND p._deleted_at IS NOT NULL AND c._deleted_at IS NULL")
+			}
+		}
 	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
@@ -115,8 +124,7 @@ var defects = []defect{
 	},
 	{
 		"unknown-dropped", "fields without a column are not kept", nil,
-		[]edit{{"sync/mirror/apply.go", `		r := &row{key: key, told: told, body: body}
-`, `		if planted("unknown-dropped") {
+		[]edit{{"sync/mirror/apply.go", `		s := &sighting{key: key,`, `		if planted("unknown-dropped") {
 			for name := range told {
 				if !t.mapping.Documented(name) {
 					delete(told, name)
@@ -124,8 +132,7 @@ var defects = []defect{
 			}
 			body = encode(told)
 		}
-		r := &row{key: key, told: told, body: body}
-`}},
+		s := &sighting{key: key,`}},
 	},
 	{
 		"first-page", "only the first page of a dossier's notes is read", nil,
@@ -140,15 +147,15 @@ var defects = []defect{
 	},
 	{
 		"any-organization", "whatever the key reads is taken for the mirrored organization", nil,
-		[]edit{{"sync/mirror/apply.go", `	case read.Proven, s.parentKnown,`, `	case planted("any-organization"), read.Proven, s.parentKnown,`}},
+		[]edit{{"sync/mirror/apply.go", `	case read.Proven, s.parents[`, `	case planted("any-organization"), read.Proven, s.parents[`}},
 	},
 	{
 		"equal-means-same", "an equal updated_at is taken for an unchanged dossier", nil,
-		[]edit{{"sync/mirror/apply.go", `		if row.exists && isOlder(row.told, row.known)`, `		if at := text(row.told, "updated_at"); planted("equal-means-same") && at != "" && at == text(row.known, "updated_at") {
-			applied.Unchanged++
-			continue
-		}
-		if row.exists && isOlder(row.told, row.known)`}},
+		[]edit{{"sync/mirror/apply.go", `	if row.exists && isOlder(sighting.told, row.known)`, `	if at := text(sighting.told, "updated_at"); planted("equal-means-same") && at != "" && at == text(row.known, "updated_at") {
+		applied.Unchanged++
+		return
+	}
+	if row.exists && isOlder(sighting.told, row.known)`}},
 	},
 	{
 		"never-cleared", "a field that an answer leaves out keeps its value, even where that means null", nil,
@@ -165,10 +172,17 @@ var defects = []defect{
 	},
 	{
 		"always-written", "a row is written even if nothing about it changed", nil,
-		[]edit{{"sync/mirror/apply.go", `		if row.exists && !row.deleted && row.mergedHash == row.hash {`, `		if row.exists && !row.deleted && row.mergedHash == row.hash && !planted("always-written") {`}},
+		[]edit{
+			{"sync/mirror/apply.go", `same := !row.deleted &&`, `same := !planted("always-written") && !row.deleted &&`},
+			{"sync/mirror/apply.go", `case row.exists && !row.deleted && read.Whole &&`, `case !planted("always-written") && row.exists && !row.deleted && read.Whole &&`},
+			{"sync/mirror/apply.go", `	if row.exists && !row.deleted && hash == row.hash {`, `	if row.exists && !row.deleted && hash == row.hash && !planted("always-written") {`},
+		},
 	},
 	{
 		"no-guard", "a read that began earlier overwrites what a later one told", nil,
-		[]edit{{"sync/mirror/apply.go", `case row.stale:`, `case row.stale && !planted("no-guard"):`}},
+		[]edit{
+			{"sync/mirror/apply.go", `case row.later >= read.Number:`, `case row.later >= read.Number && !planted("no-guard"):`},
+			{"sync/mirror/apply.go", `&& row.later < read.Number &&`, `&& (row.later < read.Number || planted("no-guard")) &&`},
+		},
 	},
 }

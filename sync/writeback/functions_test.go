@@ -275,10 +275,15 @@ func TestOrderOfCommitIsOrderOfSending(t *testing.T) {
 	if err := <-written; err != nil {
 		t.Fatal(err)
 	}
+	want := []string{"first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth"}
+	for _, note := range want[2:] {
+		w.write(`add_note($1, $2)`, dossier, note)
+	}
 	w.start(options())
-	w.wait("notes", func() bool { return len(w.NoteIDs(dossier)) == 2 })
-	creates := w.Creates()
-	if a, b := creates[len(creates)-2].Body, creates[len(creates)-1].Body; !strings.Contains(a, "first") || !strings.Contains(b, "second") {
-		t.Errorf("carried out %s, then %s", a, b)
+	w.wait("notes", func() bool { return len(w.NoteIDs(dossier)) == len(want) })
+	for i, create := range w.Creates()[1:] {
+		if !strings.Contains(create.Body, want[i]) {
+			t.Errorf("carried out as number %d: %s", i+1, create.Body)
+		}
 	}
 }

@@ -305,6 +305,25 @@ func TestPromise10_WhatWasThereBefore(t *testing.T) {
 	}
 }
 
+// What another command made meanwhile is no evidence either, though it has the same name.
+func TestPromise10_WhatAnotherCommandMade(t *testing.T) {
+	t.Parallel()
+	f := &faulty{operation: "dossiers.create", fault: leadgridtest.ResetBefore, times: 1}
+	w := newRig(t, leadgridtest.Options{OnRequest: f.onRequest})
+	var other string
+	f.meanwhile = func() {
+		other = w.write(`create_dossier('candidate', 'Ann', phone => '2')`)
+		w.wait("other dossier", func() bool { return w.load(other).State == "done" })
+	}
+	w.start(options())
+	if row := w.done(w.write(`create_dossier('candidate', 'Ann', phone => '1')`)); *row.LeadGridID == *w.load(other).LeadGridID {
+		t.Error("done as what another command made")
+	}
+	if n := ran(w, "dossiers.create"); n != 2 {
+		t.Errorf("they ran %d times", n)
+	}
+}
+
 // Two commands that send the same are told apart: each makes one.
 func TestPromise10_TheSameTwice(t *testing.T) {
 	t.Parallel()

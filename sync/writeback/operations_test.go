@@ -248,13 +248,14 @@ func TestARefusedKeyOnlyDelays(t *testing.T) {
 	}{
 		{"401", func(w *rig) { w.RevokeKey(w.Key()) }, func(w *rig) { w.SetKey(w.Key(), w.Organization) }},
 		{"402", func(w *rig) { w.SetPlan(false) }, func(w *rig) { w.SetPlan(true) }},
-		{"403", func(w *rig) { w.SetKey(w.Key(), w.Organization, "contacts:read") }, func(w *rig) { w.SetKey(w.Key(), w.Organization) }},
+		{"403", func(w *rig) { w.SetKey(w.Key(), w.Organization, "contacts:read", "flows:read") }, func(w *rig) { w.SetKey(w.Key(), w.Organization) }},
 	} {
 		t.Run(refuse.name, func(t *testing.T) {
 			t.Parallel()
 			w := newRig(t, leadgridtest.Options{})
-			refuse.off(w)
 			w.start(options())
+			w.done(w.write(`create_contact('Bob')`)) // so that the key is proved, and it is a command that is refused
+			refuse.off(w)
 			id := w.write(`create_contact('Ann')`)
 			w.wait("refusal", func() bool { return w.load(id).Error != nil })
 			if row := w.load(id); row.State == "refused" || row.State == "unknown" || row.Attempts > 1 {

@@ -68,6 +68,9 @@ func New(pool *pgxpool.Pool, options Options) *Mirror {
 // Lag is how far LeadGrid's replicas may be behind.
 func (m *Mirror) Lag() time.Duration { return m.lag }
 
+// Mapping is the one that rows are written by.
+func (m *Mirror) Mapping() *mappings.Mapping { return m.mapping }
+
 // Pool gives the pool the mirror writes through.
 func (m *Mirror) Pool() *pgxpool.Pool { return m.pool }
 

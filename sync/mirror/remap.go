@@ -106,7 +106,10 @@ func (m *Mirror) announce(ctx context.Context, tx pgx.Tx) error {
 	if _, err := tx.Exec(ctx, `LOCK TABLE webhook_events IN SHARE ROW EXCLUSIVE MODE`); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, `UPDATE sync_mapping SET digest = $1, applied_at = NULL`, m.digest)
+	// Finished commands are held to it by the worker that is started with it.
+	_, err := tx.Exec(ctx, `
+		WITH again AS (UPDATE commands SET mapped = false WHERE mapped AND $1 <> (SELECT digest FROM sync_mapping))
+		UPDATE sync_mapping SET digest = $1, applied_at = NULL`, m.digest)
 	return err
 }
 

@@ -87,7 +87,7 @@ func (r *Runner) before(ctx context.Context, c *Command) error {
 	if result.NotFound {
 		return refusal("LeadGrid answered 404: it is not there to be updated")
 	}
-	if wrong := unexpected(c, objectOf(result.Objects[0])); len(wrong) > 0 {
+	if wrong := unexpected(c, objectOf(result.Objects[0]), r.mapping.Table(c.Operation.kind())); len(wrong) > 0 {
 		return refusal("it is not as expected: " + strings.Join(wrong, ", "))
 	}
 	return nil
@@ -95,7 +95,7 @@ func (r *Runner) before(ctx context.Context, c *Command) error {
 
 // unexpected lists the fields that are not as the command expects them. After an attempt that may have been carried out a
 // field may also be what the command makes it.
-func unexpected(c *Command, object mappings.Object) (wrong []string) {
+func unexpected(c *Command, object mappings.Object, table *mappings.Table) (wrong []string) {
 	changes := c.fields()
 	for field, want := range objectOf(c.Expected) {
 		change, changed := changes[field]
@@ -103,6 +103,10 @@ func unexpected(c *Command, object mappings.Object) (wrong []string) {
 			shown := "null"
 			if value := object[field]; value != nil {
 				shown = string(value)
+			}
+			if !lands(table, field) {
+				wrong = append(wrong, field+" is another")
+				continue
 			}
 			wrong = append(wrong, storable(fmt.Sprintf("%s is %s, not %s", field, shown, want)))
 		}

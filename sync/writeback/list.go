@@ -95,7 +95,7 @@ func Plan(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client) ([]C
 			}
 			now[string(kind)+id] = object
 		}
-		if wrong := unexpected(c, object); len(wrong) > 0 && problem == "" {
+		if wrong := unexpected(c, object, mappings.Default().Table(kind)); len(wrong) > 0 && problem == "" {
 			problem = "would be refused: " + strings.Join(wrong, ", ")
 		}
 		mirrored, err := mirrored(ctx, pool, kind, id)

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 )
@@ -75,6 +76,8 @@ type Runner struct {
 	options  Options
 	log      *slog.Logger
 	metrics  *metrics
+	mapping  *mappings.Mapping
+	digest   string // the mapping's
 
 	wake    chan struct{}
 	running sync.WaitGroup
@@ -106,7 +109,10 @@ func New(pool *pgxpool.Pool, api *leadgridapi.Client, observer *observe.Observer
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
+	mapping := observer.Mirror().Mapping()
 	return &Runner{
+		mapping:  mapping,
+		digest:   mapping.Digest(),
 		store:    &store{pool: pool, lease: options.Timeout + options.Timeout/4, marker: options.Marker},
 		api:      api,
 		observer: observer,
@@ -184,7 +190,7 @@ func (r *Runner) dispatch(ctx, work context.Context) (time.Duration, error) {
 		r.nudge() // others may go on
 	}
 	err = errors.Join(r.round(ctx, work, &r.looking, r.store.claimLooks, r.look),
-		r.round(ctx, work, &r.confirming, r.store.claimConfirms, r.confirmAll))
+		r.round(ctx, work, &r.confirming, r.store.claimConfirms, r.confirmAll), r.store.holdToMapping(ctx, r.mapping, r.digest))
 	if err != nil {
 		return r.options.Poll, err
 	}

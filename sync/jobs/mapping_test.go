@@ -12,10 +12,12 @@ import (
 
 const strictFile = `
 contacts:
+  history: on
   fields: {full_name: hash, email: domain, phone: leave out, linkedin_url: leave out, company: leave out, role: leave out, city: leave out, notes: leave out}
   columns:
     domain: {from: email, type: text}
 dossiers:
+  history: on
   fields: {name: hash, email: domain}
 notes:
   raw: mapped
@@ -55,7 +57,7 @@ func TestPromise12_MappedOutLandsNowhere(t *testing.T) {
 		for table, line := range foundIn(t, w.pool) {
 			switch table {
 			case "commands", "command_cvs", "leadgrid_queue.river_job":
-			case "contacts", "dossier_contacts", "dossiers", "webhook_events":
+			case "contacts", "contacts_history", "dossier_contacts", "dossiers", "dossiers_history", "webhook_events":
 			default:
 				t.Errorf("%s still holds what was mapped out: %s", table, line)
 			}
@@ -63,6 +65,9 @@ func TestPromise12_MappedOutLandsNowhere(t *testing.T) {
 		for _, sql := range []string{
 			`SELECT count(*) FROM contacts WHERE to_jsonb(contacts)::text ~* 'qwyjibo|zizi|Zqxwvé|470 99|zqxwvgem|was here'`,
 			`SELECT count(*) FROM contacts WHERE encode(_original, 'escape') ~* 'zizi|was here'`,
+			`SELECT count(*) FROM contacts_history h WHERE to_jsonb(h)::text ~* 'qwyjibo|zizi|Zqxwvé|470 99|zqxwvgem|was here'`,
+			`SELECT count(*) FROM dossiers_history h WHERE to_jsonb(h)::text ~* 'qwyjibo'`,
+			`SELECT (count(*) = 0)::int::bigint FROM contacts_history WHERE id = '` + id + `' AND valid_to IS NULL`,
 			`SELECT count(*) FROM dossier_contacts WHERE to_jsonb(dossier_contacts)::text ~* 'qwyjibo|zizi'`,
 			`SELECT count(*) FROM dossiers WHERE to_jsonb(dossiers)::text ~* 'qwyjibo'`,
 			`SELECT count(*) FROM webhook_events WHERE (payload -> 'data')::text ~* 'qwyjibo' OR body <> ''`,

@@ -98,10 +98,10 @@ func ExampleClient_ListDossiers() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(len(page.Items), *page.Meta.Total, page.Last())
+	fmt.Println(len(page.Items), *page.Meta.Total)
 	// Output:
 	// > GET /dossiers?page=2
-	// 1 26 true
+	// 1 26
 }
 
 func ExampleClient_Dossier() {

@@ -54,25 +54,19 @@ type Page[T any] struct {
 	Raw   json.RawMessage // the whole answer
 }
 
-// Last reports whether p surely ends its list: it is empty, or shorter than its
-// own Meta says pages are, while the total promises no more. The number asked
-// for does not count, since LeadGrid may serve smaller pages; without Meta, only
-// an empty page is surely the last.
-func (p Page[T]) Last() bool {
-	if len(p.Items) == 0 {
+// last reports whether p, with which so many objects came, surely ends its
+// list: it is empty, or shorter than its Meta says pages are and all that Meta
+// counts came. The number asked for says nothing, since LeadGrid may serve
+// smaller pages, and a short page before the total is reached may be one.
+func (p Page[T]) last(yielded int) bool {
+	switch m := p.Meta; {
+	case len(p.Items) == 0:
 		return true
-	}
-	if p.Meta.PerPage == nil || len(p.Items) >= *p.Meta.PerPage {
+	case m.PerPage == nil || len(p.Items) >= *m.PerPage:
 		return false
+	default:
+		return m.Total == nil || yielded == *m.Total
 	}
-	if p.Meta.Total == nil {
-		return true
-	}
-	before := 0
-	if p.Meta.Page != nil {
-		before = (*p.Meta.Page - 1) * *p.Meta.PerPage
-	}
-	return before+len(p.Items) >= *p.Meta.Total
 }
 
 // pages iterates over the objects of a list, page by page. LeadGrid does not say
@@ -83,6 +77,7 @@ func (p Page[T]) Last() bool {
 func pages[T any](fetch func(PageRequest) (Page[T], error), key func(T) string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var first, previous map[string]bool
+		yielded := 0
 		for n := 1; ; n++ {
 			page, err := fetch(PageRequest{Page: n, PerPage: MaxPerPage})
 			if n > 1 && errors.Is(err, ErrNotFound) {
@@ -108,7 +103,8 @@ func pages[T any](fetch func(PageRequest) (Page[T], error), key func(T) string) 
 					return
 				}
 			}
-			if page.Last() {
+			yielded += len(page.Items)
+			if page.last(yielded) {
 				return
 			}
 			if n == 1 {

@@ -35,6 +35,9 @@ func drawHabits(rng *rand.Rand) leadgridtest.Habits {
 	if chance(rng, 0.2) {
 		h.MaxPerPage = oneOf(rng, 10, 25, 50)
 	}
+	if h.MaxPerPage == 10 || h.PerPage == "fixed" && h.PastEnd == "not-found" {
+		h.MetaPerPage = "asked"
+	}
 	if chance(rng, 0.4) {
 		for _, key := range leadgridtest.ThinRows {
 			if chance(rng, 0.6) {

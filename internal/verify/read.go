@@ -116,7 +116,7 @@ func readList(ctx context.Context, t *table, list pager, see func([]object) erro
 			if meta.Total != nil {
 				total = meta.Total
 			}
-			if !news || len(objects) == 0 || total != nil && len(pass) >= *total {
+			if !news || len(objects) == 0 || total != nil && len(pass) == *total {
 				break
 			}
 		}

@@ -35,7 +35,7 @@ func listStages(c *call) (got answer, err error) {
 			return errNotFound
 		}
 		stages := f.row.stages
-		p := pages{1, max(defaultPerPage, len(stages))}
+		p := pages{number: 1, told: max(defaultPerPage, len(stages))}
 		got = c.list(p, len(stages), len(stages), func(i int, w *writer) {
 			w.object(Stages, stages[i].id, func(v visit) { stages[i].each(f.id, v) })
 		})

@@ -13,6 +13,7 @@ type Habits struct {
 	PastEnd      string   `values:"empty not-found repeat" help:"what a page past the end gives: no rows, 404, or the last page again"`
 	PerPage      string   `values:"clamped fixed refused" help:"a per_page above the maximum is lowered to it, ignored like any per_page, or refused with 400"`
 	MaxPerPage   int      `help:"the largest page; 0 means the documented 100"`
+	MetaPerPage  string   `values:"served asked" help:"meta.per_page: the size that was served, or what was asked for, served or not"`
 	SubLists     string   `values:"paged whole repeated stuck" help:"notes and links: in pages; all on page 1 and nothing after; all on every page; page ignored, so that each page is the first"`
 	MetaTotal    string   `values:"exact drifting missing none" help:"meta.total: right, a few off, absent, or no meta at all"`
 	ListOmits    []string `help:"keys, like dossiers.intake_notes, that rows of a list do not carry"`

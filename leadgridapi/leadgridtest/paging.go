@@ -12,12 +12,13 @@ const defaultPerPage = 25
 // pages is what a list request asks for, as this LeadGrid reads it.
 type pages struct {
 	number, size int
+	told         int // the size that meta tells
 }
 
 func (c *call) pages(query url.Values) (pages, error) {
 	habits := &c.settings.Habits
 	limit := or(habits.MaxPerPage, 100)
-	p := pages{1, min(defaultPerPage, limit)}
+	p := pages{number: 1, size: min(defaultPerPage, limit)}
 	for name, to := range map[string]*int{"page": &p.number, "per_page": &p.size} {
 		text := query.Get(name)
 		if text == "" {
@@ -29,6 +30,7 @@ func (c *call) pages(query url.Values) (pages, error) {
 		}
 		*to = n
 	}
+	p.told = p.size
 	switch {
 	case habits.PerPage == "fixed":
 		p.size = min(defaultPerPage, limit)
@@ -36,6 +38,9 @@ func (c *call) pages(query url.Values) (pages, error) {
 		return p, invalid("per_page must not exceed %d", limit)
 	}
 	p.size = min(p.size, limit)
+	if habits.MetaPerPage != "asked" {
+		p.told = p.size
+	}
 	p.number = min(p.number, 1<<40/p.size) // far past any end, and no overflow
 	return p, nil
 }
@@ -75,7 +80,7 @@ func (c *call) list(p pages, total, rows int, row func(i int, w *writer)) answer
 			w.buf = append(strconv.AppendInt(append(w.buf, `"total":`...), int64(total), 10), ',')
 		}
 		w.buf = strconv.AppendInt(append(w.buf, `"page":`...), int64(p.number), 10)
-		w.buf = strconv.AppendInt(append(w.buf, `,"per_page":`...), int64(p.size), 10)
+		w.buf = strconv.AppendInt(append(w.buf, `,"per_page":`...), int64(p.told), 10)
 		w.buf = append(w.buf, '}')
 	}
 	w.buf = append(w.buf, "}\n"...)
@@ -120,7 +125,7 @@ func (c *call) subList(table string, total int, row func(i int, w *writer)) (ans
 		rows = max(0, min(p.size, total-first))
 	}
 	if rows > p.size {
-		p.size = rows
+		p.told = rows
 	}
 	return c.list(p, total, rows, func(i int, w *writer) { row(first+i, w) }), nil
 }

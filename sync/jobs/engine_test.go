@@ -124,6 +124,46 @@ func TestPromise6_EqualAfterASync(t *testing.T) {
 	w.wantEqual(t, oracle.Options{})
 }
 
+// LeadGrid serves ten rows a page, and says in meta that it serves what was asked for.
+func TestPromise6_PagesSmallerThanTold(t *testing.T) {
+	for _, total := range []string{"exact", "drifting", "missing"} {
+		t.Run(total, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, leadgridtest.Options{Settings: leadgridtest.Settings{
+				Habits: leadgridtest.Habits{MaxPerPage: 10, MetaPerPage: "asked", MetaTotal: total},
+			}}, jobs.Config{})
+			w.Seed(leadgridtest.Size{Dossiers: 12, Contacts: 35, Links: 10, Notes: 30})
+			if s := w.sync(t); s.State != sweep.Done {
+				t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
+			}
+			tables := oracle.Options{}
+			if total == "missing" { // nothing tells a short page of notes from the last one
+				tables.Tables = []string{"flows", "stages", "dossiers", "contacts"}
+			}
+			w.wantEqual(t, tables)
+		})
+	}
+}
+
+// However few they are: a list that shows none of the rows that the mirror holds deletes none of them.
+func TestPromise5_AllGoneIsNotBelieved(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 4, Links: 3})
+	w.sync(t)
+	for id := range w.Snapshot()["contacts"] {
+		if err := w.RemoveContact(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := w.sync(t); s.State != sweep.Stopped || s.Message == nil || !strings.Contains(*s.Message, "none of the 4 contacts") {
+		t.Fatalf("the sweep ended as %s: %v", s.State, s.Message)
+	}
+	var names int
+	if err := w.pool.QueryRow(t.Context(), `SELECT count(full_name) FROM contacts WHERE _deleted_at IS NULL`).Scan(&names); err != nil || names != 4 {
+		t.Errorf("%d contacts are left: %v", names, err)
+	}
+}
+
 func TestPromise6_ThinListsClearNothing(t *testing.T) {
 	w := newWorld(t, leadgridtest.Options{Settings: leadgridtest.Settings{
 		Habits: leadgridtest.Habits{ListOmits: leadgridtest.ThinRows},

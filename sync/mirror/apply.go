@@ -81,9 +81,10 @@ type row struct {
 	known   mappings.Object // what the mirror has, nil when it has nothing
 	body    json.RawMessage // the object as received, where nothing was merged into it
 
-	erased  bool  // it is about somebody who was erased: only ids and times are told
-	isNew   bool  // it is not in the table yet
-	changed int64 // the read that changed it, 0 if none did
+	erased   bool  // it is about somebody who was erased: only ids and times are told
+	returned bool  // it is about somebody who was deleted, and so erased, and is back
+	isNew    bool  // it is not in the table yet
+	changed  int64 // the read that changed it, 0 if none did
 
 	doubt  *doubt // that a read took away or raised
 	raised *Read  // the read that raised it
@@ -322,7 +323,7 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 	for _, row := range s.rows {
 		row.isNew = !row.exists
 	}
-	return s, nil
+	return s, m.restore(ctx, tx, s.rows)
 }
 
 // laterReads finds the objects that a finished read has told about which began after ours. Equal numbers count as later:

@@ -235,6 +235,69 @@ func TestPromise9_NothingChangedNothingWritten(t *testing.T) {
 	}
 }
 
+// What Go's JSON escapes although it need not, LeadGrid may or may not escape: it is the same text.
+func TestPromise9_EscapesAreNoChange(t *testing.T) {
+	f := newFixture(t)
+	f.apply(get(f.begin(), `{"id":"d","name":"Ana\u2028<b>"}`))
+	f.apply(thin(f.begin(), `{"id":"d","city":"Gent"}`))
+	for _, object := range []string{"{\"id\":\"d\",\"name\":\"Ana\u2028<b>\"}", `{"id":"d","name":"Ana\u2028\u003cb\u003e"}`} {
+		if applied := f.apply(thin(f.begin(), object)); applied.Changed != 0 {
+			t.Errorf("%s was a change", object)
+		}
+	}
+}
+
+// A contact that LeadGrid had deleted, or seemed to have, and shows again, is whole again; one that was erased by command is not.
+func TestPromise6_ContactThatComesBackIsWhole(t *testing.T) {
+	for _, reason := range []string{mirror.ErasedUpstream, mirror.ErasedByCommand} {
+		f := newFixture(t)
+		contact := func(at mirror.Observation) mirror.Read {
+			return mirror.Read{Observation: at, Kind: mappings.Contacts, Endpoint: mirror.GetContact, Whole: true, Proven: true,
+				Objects: []json.RawMessage{json.RawMessage(`{"id":"c","full_name":"Ana Peeters"}`)}}
+		}
+		link := mirror.Read{Kind: mappings.Links, Endpoint: mirror.ListLinks, Parent: "d", Whole: true, Proven: true,
+			Objects: []json.RawMessage{json.RawMessage(`{"dossier_id":"d","contact_id":"c","full_name":"Ana Peeters"}`)}}
+		f.apply(get(f.begin(), `{"id":"d"}`))
+		f.apply(contact(f.begin()))
+		link.Observation = f.begin()
+		f.apply(link)
+		late := f.begin()
+		if reason == mirror.ErasedByCommand {
+			err := f.InTx(t.Context(), func(tx pgx.Tx) error {
+				_, err := f.Erase(t.Context(), tx, mirror.Erasure{Contacts: []string{"c"}, Reason: reason})
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.exec(`INSERT INTO sync_doubts (kind, parent, id, reason, observation) VALUES ('contacts', '', 'c', 'gone', $1)`, f.begin().Number)
+		err := f.InTx(t.Context(), func(tx pgx.Tx) error {
+			_, err := f.Tombstone(t.Context(), tx, mappings.Contacts, []string{"c"}, f.begin())
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.want(reason+": once gone", f.one(`SELECT full_name FROM contacts WHERE _deleted_at IS NOT NULL`), "<null>")
+		f.exec(`INSERT INTO sync_reads (kind, id, observation, began_at) VALUES ('contacts', 'c', $1, now())
+			ON CONFLICT (kind, id) DO UPDATE SET observation = excluded.observation`, f.begin().Number)
+		f.apply(contact(late))
+		f.want(reason+": after a read from before", f.one(`SELECT full_name FROM contacts`), "<null>")
+
+		f.apply(contact(f.begin()))
+		link.Observation = f.begin()
+		f.apply(link)
+		name := "Ana Peeters"
+		if reason == mirror.ErasedByCommand {
+			name = "<null>"
+		}
+		f.want(reason+": back", f.one(`SELECT full_name FROM contacts WHERE _deleted_at IS NULL`), name)
+		f.want(reason+": its link", f.one(`SELECT full_name FROM dossier_contacts WHERE _deleted_at IS NULL`), name)
+		f.want(reason+": marked as erased", f.one(`SELECT (_erased_at IS NOT NULL)::text FROM contacts`), fmt.Sprint(name == "<null>"))
+	}
+}
+
 func TestAbsenceMeansNullOnlyWhereTheEndpointHasShownTheKey(t *testing.T) {
 	f := newFixture(t)
 	f.apply(get(f.begin(), `{"id":"d","name":"Ana","city":"Gent"}`))

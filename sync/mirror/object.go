@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -94,8 +95,8 @@ func canonical(b *bytes.Buffer, text json.RawMessage) {
 	text = bytes.TrimSpace(text)
 	switch text[0] {
 	case '"':
-		if bytes.IndexByte(text, '\\') < 0 {
-			b.Write(text)
+		if bytes.IndexByte(text, '\\') < 0 && utf8.Valid(text) && !bytes.ContainsAny(text, "\u2028\u2029") {
+			b.Write(text) // as writeString would
 			return
 		}
 	case '{', '[':

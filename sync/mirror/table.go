@@ -68,7 +68,7 @@ func newTable(mapping *mappings.Table, lock int) *table {
 	add("_deleted_at", "", "NULL")
 	if t.erasable() {
 		add("_erased_at", "boolean", fmt.Sprintf("CASE WHEN x.v%d THEN now() END", n+4))
-		sets[len(sets)-1] = fmt.Sprintf("_erased_at = coalesce(%s._erased_at, excluded._erased_at)", t.name)
+		sets[len(sets)-1] = fmt.Sprintf("_erased_at = CASE WHEN excluded._erased_at IS NOT NULL THEN coalesce(%s._erased_at, excluded._erased_at) END", t.name)
 	}
 	add("_observed", "bigint", fmt.Sprintf("x.v%d", len(params)+1))
 	t.upsert = fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM unnest(%s) AS x (%s) ON CONFLICT (%s) DO UPDATE SET %s",

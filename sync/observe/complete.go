@@ -135,7 +135,7 @@ func (o *Observer) readAll(ctx context.Context, l list) (read mirror.Complete, s
 		if meta.Total != nil {
 			totals[*meta.Total] = true
 		}
-		if last(len(objects), n, meta) {
+		if last(len(objects), len(seen), l.from, meta) {
 			break
 		}
 	}
@@ -143,19 +143,21 @@ func (o *Observer) readAll(ctx context.Context, l list) (read mirror.Complete, s
 	return read, sure, read.First, nil
 }
 
-// last tells whether a page ends the list, as far as its size and the meta that came with it can: a page shorter than
-// LeadGrid says its pages are, or one with which everything LeadGrid counts has come.
-func last(objects, page int, meta leadgridapi.Meta) bool {
-	if objects == 0 {
+// last tells whether a page surely ends the list: it is shorter than pages are, and as many objects have been seen as LeadGrid
+// counts, if it counts them. The count alone is no proof, and a short page before it is reached may be all that LeadGrid
+// serves at once. From is the page the reading began with.
+func last(objects, seen, from int, meta leadgridapi.Meta) bool {
+	size := leadgridapi.MaxPerPage
+	if meta.PerPage != nil {
+		size = *meta.PerPage
+	}
+	switch {
+	case objects == 0:
 		return true
+	case meta.Total != nil:
+		return objects < size && (from-1)*size+seen == *meta.Total
 	}
-	if meta.PerPage == nil {
-		return meta.Total != nil && page == 1 && objects >= *meta.Total
-	}
-	if meta.Total != nil {
-		return (page-1)*(*meta.PerPage)+objects >= *meta.Total
-	}
-	return objects < *meta.PerPage
+	return meta.PerPage != nil && objects < size
 }
 
 // adopt fills in the parent's id where LeadGrid leaves it out of the objects: they came from that parent's path.

@@ -125,11 +125,8 @@ func (w *Sweeper) settler(kind mappings.Kind) reader {
 // bury asks a second time for rows that LeadGrid has said 404 for, and marks as deleted those that are still not there,
 // while the organization answers.
 func (w *Sweeper) bury(ctx context.Context, s *Sweep, kind mappings.Kind, ids []string) error {
-	if kind != mappings.Flows {
-		open, err := w.breakerOpen(ctx, s, kind)
-		if err != nil || open {
-			return err
-		}
+	if open, err := w.breakerOpen(ctx, s, kind); err != nil || open {
+		return err
 	}
 	var confirmed []string
 	for _, id := range ids {
@@ -158,18 +155,25 @@ func (w *Sweeper) bury(ctx context.Context, s *Sweep, kind mappings.Kind, ids []
 	return err
 }
 
-// breakerOpen stops the sweep when too many rows of a kind are gone at once.
+// breakerOpen stops the sweep when too many rows of a kind are gone at once, or all of them.
 func (w *Sweeper) breakerOpen(ctx context.Context, s *Sweep, kind mappings.Kind) (open bool, err error) {
 	if s.AcceptDeletions {
 		return false, nil
 	}
 	gone, missing, err := w.mirror.Gone(ctx, kind)
-	if err != nil || gone <= breakerRows {
+	if err != nil {
 		return false, err
 	}
 	var live int
 	if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM `+string(kind)+` WHERE _deleted_at IS NULL`).Scan(&live); err != nil {
 		return false, fmt.Errorf("count %s: %w", kind, err)
+	}
+	if missing >= live {
+		return true, w.breakOff(ctx, s, fmt.Sprintf("LeadGrid's list shows none of the %d %s that the mirror holds: nothing was marked as deleted; "+
+			"if that is right, run `worker sync --accept-deletions`", live, kind))
+	}
+	if gone <= breakerRows || kind == mappings.Flows {
+		return false, nil
 	}
 	if float64(gone) <= breakerShare*float64(live) {
 		return false, nil

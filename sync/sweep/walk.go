@@ -138,7 +138,7 @@ func (k *walk) take(asked window, p page, news bool) (ended bool) {
 		return true
 	}
 	size := asked.PerPage
-	if p.meta.PerPage != nil && *p.meta.PerPage > 0 {
+	if p.meta.PerPage != nil && *p.meta.PerPage > 0 && k.Fixed == 0 {
 		size = *p.meta.PerPage
 	}
 	if k.Fixed == 0 && size != asked.PerPage {
@@ -169,11 +169,16 @@ func (k *walk) take(asked window, p page, news bool) (ended bool) {
 	if n >= size {
 		return false
 	}
-	if p.meta.PerPage != nil || (k.Total != nil && k.Next >= *k.Total) {
+	// A short page is the end if LeadGrid's count says so. Where the two disagree, or nothing is counted, the page may be a
+	// small one, whatever LeadGrid says of its pages.
+	if k.Total != nil && k.Next == *k.Total {
 		return true
 	}
-	if k.Fixed == 0 && asked.Page == 1 {
-		k.Fixed = n // short and unexplained: the end, or a smaller page than asked for; the next page tells
+	switch {
+	case k.Fixed == 0 && asked.Page == 1:
+		k.Fixed = n // the end, or a smaller page than LeadGrid says it is; the next page tells
+	default:
+		k.Next = max(k.Next, asked.Page*size)
 	}
 	return false
 }

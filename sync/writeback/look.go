@@ -312,7 +312,8 @@ func pages(page func(leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Me
 				fresh++
 			}
 		}
-		if fresh == 0 || meta.Total != nil && len(seen) >= *meta.Total || meta.PerPage != nil && len(objects) < *meta.PerPage {
+		short := meta.PerPage != nil && len(objects) < *meta.PerPage
+		if fresh == 0 || short && (meta.Total == nil || len(seen) == *meta.Total) {
 			return nil
 		}
 	}

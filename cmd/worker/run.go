@@ -66,7 +66,7 @@ func (p *program) work(ctx context.Context, _ []string) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		admin.PoolStats(pool))
 	engine, _, err := config.Mirror.engine(pool, log, registry, &otherWork{
-		writes: writeback.Options{Paused: config.Writeback.Paused, Marker: config.Writeback.Marker},
+		writes: writeback.Options{Paused: config.Writeback.Paused, Marker: config.Writeback.Marker, Key: config.Mirror.API.Key.Value},
 		keep: retention.Limits{
 			Events: config.Retention.Events.Duration(), Commands: config.Retention.Commands.Duration(),
 			History: config.Retention.History.Duration(), Sweeps: config.Retention.Sweeps.Duration(),

@@ -296,4 +296,25 @@ func TestPromise5_DeletedByCommandIsSwept(t *testing.T) {
 		return deleted
 	})
 	w.wantEqual(t, oracle.Options{Tables: []string{"contacts", "dossier_contacts"}})
+
+	// A sweep of contacts does not put off the scheduled one, which is due since the last of everything was long ago.
+	if _, err := w.pool.Exec(t.Context(), `UPDATE sync_sweeps SET finished_at = now() - interval '2 hours' WHERE kind = 'full'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.engine.River.Insert(t.Context(), tick{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the scheduled sweep to be asked for", func() (asked bool) {
+		err := w.pool.QueryRow(t.Context(),
+			`SELECT EXISTS (SELECT FROM sync_sweeps WHERE kind = 'scheduled' AND cardinality(resources) = $1)`, len(sweep.ResourceNames)).Scan(&asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return asked
+	})
 }
+
+// tick is the job that looks whether a sweep is due.
+type tick struct{}
+
+func (tick) Kind() string { return "leadgrid_tick" }

@@ -138,8 +138,9 @@ func (r *Runner) linked(ctx context.Context, c *Command) (json.RawMessage, error
 
 // prove makes sure that the key writes to the mirrored organization.
 func (r *Runner) prove(ctx context.Context) error {
+	key := r.options.Key()
 	r.mu.Lock()
-	proven := time.Since(r.proven) < provenFor
+	proven := time.Since(r.proven) < provenFor && key == r.key
 	r.mu.Unlock()
 	if proven {
 		return nil
@@ -148,7 +149,7 @@ func (r *Runner) prove(ctx context.Context) error {
 		return err
 	}
 	r.mu.Lock()
-	r.proven = time.Now()
+	r.proven, r.key = time.Now(), key
 	r.mu.Unlock()
 	return nil
 }

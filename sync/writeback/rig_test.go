@@ -30,6 +30,7 @@ type rig struct {
 	observer *observe.Observer
 	api      *leadgridapi.Client
 	gate     *access.Gate
+	key      func() string // that the worker uses
 	flow     string
 	stages   []string
 }
@@ -42,6 +43,7 @@ func newRig(t *testing.T, options leadgridtest.Options) *rig {
 	}
 	w := &rig{Server: leadgridtest.New(options), t: t, pool: pgtest.New(t)}
 	t.Cleanup(w.Close)
+	w.key = w.Key
 	w.gate = access.New(w.pool, 100*time.Millisecond)
 	w.ask(30*time.Second, options.Habits.ReplicaLag+50*time.Millisecond)
 	w.flow, w.stages = w.CreateFlow("Hiring", "candidate", true,
@@ -55,7 +57,7 @@ func newRig(t *testing.T, options leadgridtest.Options) *rig {
 // machine even a healthy answer takes a while.
 func (w *rig) ask(patience, lag time.Duration) {
 	w.t.Helper()
-	api, err := leadgridapi.New(w.URL(), w.Key(), leadgridapi.WithTimeout(patience))
+	api, err := leadgridapi.New(w.URL(), "", leadgridapi.WithKeyFunc(w.key), leadgridapi.WithTimeout(patience))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -91,6 +93,7 @@ func options() writeback.Options {
 // start runs a worker until the test ends or stop is called.
 func (w *rig) start(o writeback.Options) (stop func()) {
 	w.t.Helper()
+	o.Key = w.key
 	o.SweepContacts = func(ctx context.Context, tx pgx.Tx) error {
 		_, err := sweep.Request(ctx, tx, pgtest.Schemas.Queue, sweep.Scheduled, []string{"contacts"}, false)
 		return err

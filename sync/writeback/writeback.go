@@ -47,6 +47,8 @@ type Options struct {
 	// SweepContacts asks for a sweep of contacts in the caller's transaction, so that one that a command has deleted is soon
 	// marked as deleted; nil leaves it to the next scheduled sweep.
 	SweepContacts func(ctx context.Context, tx pgx.Tx) error
+	// Key gives the API key in use, which may change at any time; nil for one that never does.
+	Key func() string
 	// Registerer receives the metrics, when given.
 	Registerer prometheus.Registerer
 	// Log receives one line per step of a command, of ids only; nil for none.
@@ -87,6 +89,7 @@ type Runner struct {
 
 	mu     sync.Mutex
 	proven time.Time // when the key last read the mirrored organization
+	key    string    // which that was
 }
 
 // New returns a Runner. The client's and the observer's limiter should be the budget's write-back share.
@@ -105,6 +108,9 @@ func New(pool *pgxpool.Pool, api *leadgridapi.Client, observer *observe.Observer
 	}
 	if options.Pause == 0 {
 		options.Pause = time.Second
+	}
+	if options.Key == nil {
+		options.Key = func() string { return "" }
 	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)

@@ -113,7 +113,7 @@ func readDashboards(t *testing.T) map[string]string {
 	return queries
 }
 
-// alerts wants every alert to be evaluated without an error and to be silent, and everything that its query selects to be
+// alerts wants every alert to be evaluated without an error and not to fire, and everything that its query selects to be
 // there: an alert that asks for a label which no series has would be silent for ever.
 func alerts(t *testing.T, p *prometheus) {
 	var rules struct {
@@ -127,7 +127,7 @@ func alerts(t *testing.T, p *prometheus) {
 	for _, group := range rules.Groups {
 		for _, rule := range group.Rules {
 			n++
-			if rule.Health != "ok" || rule.State != "inactive" {
+			if rule.Health != "ok" || rule.State == "firing" { // pending may be a busy machine
 				t.Errorf("%s is %s, %s %s", rule.Name, rule.State, rule.Health, rule.LastError)
 			}
 			expr, err := promql.ParseExpr(rule.Query)

@@ -94,6 +94,9 @@ func (r *stateReader) read(ctx context.Context) (*state, error) {
 		return nil, err
 	}
 	for _, one := range sweeps {
+		if one.State == sweep.Superseded {
+			continue // it settled nothing: what the one before it found still holds
+		}
 		s.Sweeps = append(s.Sweeps, one)
 		if one.Ended() {
 			break

@@ -21,8 +21,14 @@ func (w *world) trouble(t *testing.T) {
 		VALUES ('scheduled', '{flows}', 'stopped', '{"phase": "settle", "breaker": true, "began": {}}', 41,
 			'71 of 80 contacts are gone from LeadGrid at once: nothing was marked as deleted; if that is right, run worker sync --accept-deletions',
 			now() - interval '31 minutes', now() - interval '31 minutes', now() - interval '30 minutes');
-		INSERT INTO sync_sweeps (kind, resources, state, progress, requests, started_at)
-		VALUES ('full', '{flows}', 'running', '{"phase": "contacts", "done": 3400, "total": 12000, "began": {}}', 34, now() - interval '2 minutes');
+		INSERT INTO sync_sweeps (kind, resources, state, progress, requests, requested_at, finished_at)
+		VALUES ('full', '{flows}', 'superseded', '{}', 0, now() - interval '20 minutes', now() - interval '20 minutes');
+		WITH under_way AS (
+			INSERT INTO sync_sweeps (kind, resources, state, progress, requests, started_at)
+			VALUES ('full', '{flows}', 'running', '{"phase": "contacts", "done": 3400, "total": 12000, "began": {}}', 34, now() - interval '2 minutes')
+			RETURNING id)
+		INSERT INTO leadgrid_queue.river_job (kind, queue, state, args, max_attempts, scheduled_at)
+		SELECT 'leadgrid_sweep', 'sweeps', 'scheduled', jsonb_build_object('sweep', id), 25, now() + interval '1 hour' FROM under_way;
 		INSERT INTO commands (operation, state, due_at, attempts) VALUES ('create_dossier', 'unknown', NULL, 8);
 		INSERT INTO leadgrid_queue.river_job (kind, queue, state, args, max_attempts, attempt, scheduled_at, errors)
 		VALUES ('leadgrid_recheck', 'rechecks', 'retryable', '{"flush": 7}', 25, 3, now() + interval '1 hour', ARRAY[jsonb_build_object(
@@ -65,7 +71,7 @@ func TestStatusPage(t *testing.T) {
 	}
 	shows("The mirror needs somebody", "Never read whole: flows, stages, dossiers, contacts, dossier_contacts, notes. Run worker sync.")
 	w.run(t, "sync", "--wait").want(t, 0, "the mirror is equal")
-	shows("All is well", "within 3 h", "within 7 days", "Full sweep 1", "No job that is still to be done has failed", `href="/river/"`)
+	shows("All is well", "forget what was kept long enough", "within 3 h", "within 7 days", "Full sweep 1", "No job that is still to be done has failed", `href="/river/"`)
 	w.trouble(t)
 	if _, err := w.pool.Exec(t.Context(), `UPDATE sync_pauses SET message = message || ' <script>alert(1)</script>'`); err != nil {
 		t.Fatal(err)

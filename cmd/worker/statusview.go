@@ -276,10 +276,11 @@ func (p *painter) sweeps() []sweepView {
 
 // kindNames say what jobs of a kind do.
 var kindNames = map[string]string{
-	"leadgrid_events":  "mirror what events point to",
-	"leadgrid_recheck": "look again after events",
-	"leadgrid_sweep":   "sweep",
-	"leadgrid_tick":    "see whether a sweep is due",
+	"leadgrid_events":    "mirror what events point to",
+	"leadgrid_recheck":   "look again after events",
+	"leadgrid_sweep":     "sweep",
+	"leadgrid_tick":      "see whether a sweep is due",
+	"leadgrid_retention": "forget what was kept long enough",
 }
 
 func kindName(kind string) string {

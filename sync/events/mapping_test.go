@@ -35,6 +35,39 @@ func texts(t *testing.T, pool *pgxpool.Pool) (text string) {
 	return text
 }
 
+// What a receiver stores under a mapping: what may land of an event that is understood, and of any other only its hash.
+func TestPromise12_WhatCannotBeParsedKeepsOnlyItsHash(t *testing.T) {
+	pool := pgtest.New(t)
+	if err := remap(t, pool); err != nil {
+		t.Fatal(err)
+	}
+	mapping, err := mappings.Parse([]byte(strictFile), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	intake := newIntake(t, pool, events.Options{Mapping: mapping})
+	for _, body := range []string{
+		`{"id":"evt_1","type":"dossier.updated","data":{"id":"dos_1","name":"Zqxwv","city":"Gent","deep":[{"name":"Zqxwv"}]},"by":"Zqxwv"}`,
+		`{"id":"evt_2","type":"dossier.updated","data":{"id":"dos_1","name":"Zqxwv`,
+		`{"id":"evt_3","type":"dossier.updated","data":{"id":"dos_1","name":"Zqxwv\u0000"}}`,
+		`name=Zqxwv`,
+	} {
+		if stored, err := intake.Add(t.Context(), events.Received{Body: []byte(body), At: time.Now()}); err != nil || stored.Duplicate {
+			t.Errorf("Add(%s) = %+v, %v", body, stored, err)
+		}
+	}
+	if got, want := texts(t, pool), `evt_1 dos_1 {"id": "dos_1", "city": "Gent", "deep": [{}]}`; got[:len(want)] != want {
+		t.Errorf("stored is %s, want %s first", got, want)
+	}
+	var kept, events int
+	err = pool.QueryRow(t.Context(), `
+		SELECT count(*) FILTER (WHERE to_jsonb(e)::text || encode(coalesce(body, ''), 'escape') ~ 'Zqxwv' OR body <> ''), count(*)
+		FROM webhook_events e WHERE length(digest) = 32`).Scan(&kept, &events)
+	if err != nil || kept != 0 || events != 4 {
+		t.Errorf("of %d events %d keep the name (%v)", events, kept, err)
+	}
+}
+
 // A receiver that has not been restarted since a mapping was applied stores events, but nothing that the mapping may leave out.
 func TestPromise12_OldReceiverKeepsNoPayloadUnderANewMapping(t *testing.T) {
 	pool := pgtest.New(t)

@@ -145,3 +145,9 @@ func TestPromise12_OldWorkerWritesNothingUnderANewMapping(t *testing.T) {
 	old.apply(get(old.begin(), `{"id":"d","name":"b","email":"zqxwv@x.be"}`))
 	old.want("row as before", old.one(`SELECT concat_ws(' ', name, email) FROM dossiers`), "b zqxwv@x.be")
 }
+
+func TestPromise12_ObjectWithoutIDKeepsOnlyItsHashUnderAMapping(t *testing.T) {
+	f := newFixture(t).under("dossiers:\n  fields: {email: leave out}\n")
+	f.apply(list(f.begin(), `{"id":"d","name":"a"}`, `{"email":"zqxwv@x.be"}`, `"zqxwv"`))
+	f.want("kept aside", f.one(`SELECT count(*) FILTER (WHERE convert_from(body, 'UTF8') ~ '^sha256:[0-9a-f]{64}$') || ' of ' || count(*) FROM sync_oddities`), "2 of 2")
+}

@@ -59,8 +59,8 @@ func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pg
 		return Report{}, err
 	}
 	report, err := p.readAll(ctx, flush, func(ctx context.Context, kind, id string) (bool, error) {
-		read, _, err := p.lastRead(ctx, kind, id)
-		return read > since, err
+		last, err := p.mirror.LastRead(ctx, kind, id)
+		return last.Number > since, err
 	})
 	if err != nil {
 		return report, err
@@ -86,18 +86,9 @@ func (p *Processor) Recheck(ctx context.Context, flush int64) (Report, error) {
 	}
 	settled := receivedAt.Add(p.mirror.Lag())
 	return p.readAll(ctx, flush, func(ctx context.Context, kind, id string) (bool, error) {
-		_, at, err := p.lastRead(ctx, kind, id)
-		return !at.Before(settled), err
+		last, err := p.mirror.LastRead(ctx, kind, id)
+		return !last.BeganAt.Before(settled), err
 	})
-}
-
-func (p *Processor) lastRead(ctx context.Context, kind, id string) (observation int64, beganAt time.Time, err error) {
-	err = p.mirror.Pool().QueryRow(ctx,
-		`SELECT observation, began_at FROM sync_reads WHERE kind = $1 AND id = $2`, kind, id).Scan(&observation, &beganAt)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return 0, time.Time{}, fmt.Errorf("look up last read: %w", err)
-	}
-	return observation, beganAt, nil
 }
 
 // recordStages puts the flush's stage_changed events into the history.
@@ -206,11 +197,11 @@ func (p *Processor) read(ctx context.Context, flush int64, hint hint, seen seenF
 		}
 		if !list.wanted {
 			// Read since the flush, but not late enough: for a new dossier, which is read once more. Read before: known.
-			number, _, err := p.lastRead(ctx, ledger, hint.DossierID)
+			last, err := p.mirror.LastRead(ctx, ledger, hint.DossierID)
 			if err != nil {
 				return report, err
 			}
-			if number > 0 && number <= flush {
+			if last.Number > 0 && last.Number <= flush {
 				continue
 			}
 		}

@@ -185,7 +185,11 @@ func TestScheduledSweepsReadWhereChangeIsLikely(t *testing.T) {
 	w.wantFreshAsOfOldestRead(t)
 
 	// Once its turn comes, the edit is seen.
-	_, err = w.pool.Exec(t.Context(), `UPDATE sync_reads SET began_at = began_at - interval '8 days' WHERE kind = 'complete notes' AND id = $1`, chatty)
+	_, err = w.pool.Exec(t.Context(), `
+		WITH swept AS (UPDATE sync_lists SET keys = array_replace(keys, hashtextextended($1, 0), 0))
+		INSERT INTO sync_reads (kind, id, observation, began_at)
+		SELECT kind, id, observation, began_at - interval '8 days' FROM sync_last_reads WHERE kind = 'complete notes' AND id = $1
+		ON CONFLICT (kind, id) DO UPDATE SET began_at = excluded.began_at`, chatty)
 	must(err)
 	if asked := scheduled(); asked["notes.list "+chatty] != 3 {
 		t.Errorf("%d requests for all of 251 notes, want 3", asked["notes.list "+chatty])
@@ -198,7 +202,7 @@ func (w *world) wantFreshAsOfOldestRead(t *testing.T) {
 	t.Helper()
 	var tooFresh int
 	err := w.pool.QueryRow(t.Context(), `
-		SELECT count(*) FROM sync_freshness f JOIN sync_reads r ON r.kind = 'complete ' || f.table_name
+		SELECT count(*) FROM sync_freshness f JOIN sync_last_reads r ON r.kind = 'complete ' || f.table_name
 		WHERE f.complete_as_of > r.began_at OR f.complete_as_of > (SELECT complete_as_of FROM sync_freshness WHERE table_name = 'dossiers')`).
 		Scan(&tooFresh)
 	if err != nil || tooFresh > 0 {

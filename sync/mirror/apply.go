@@ -38,6 +38,7 @@ type Read struct {
 	// Proven says that a later read has shown the organization to be the mirrored one.
 	Proven bool
 
+	all       bool        // of what the parent holds: the ledger knows the read by the parent
 	sightings []*sighting // what Prepare made of Objects
 	odd       []json.RawMessage
 }
@@ -128,9 +129,14 @@ func (m *Mirror) Apply(ctx context.Context, tx pgx.Tx, read Read) (Applied, erro
 
 // ApplyAll does for several reads of one kind and endpoint, in the order in which they began, what Apply does for each, in
 // as many round trips as for one. It returns what each of them came to.
-func (m *Mirror) ApplyAll(ctx context.Context, tx pgx.Tx, reads []Read) (applied []Applied, err error) {
+func (m *Mirror) ApplyAll(ctx context.Context, tx pgx.Tx, reads []Read) ([]Applied, error) {
+	applied, _, err := m.applyAll(ctx, tx, reads)
+	return applied, err
+}
+
+func (m *Mirror) applyAll(ctx context.Context, tx pgx.Tx, reads []Read) (applied []Applied, s *state, err error) {
 	if len(reads) == 0 {
-		return nil, nil
+		return nil, &state{}, nil
 	}
 	first := reads[0]
 	defer func() {
@@ -148,26 +154,25 @@ func (m *Mirror) ApplyAll(ctx context.Context, tx pgx.Tx, reads []Read) (applied
 	}
 	inOrder := slices.SortedFunc(slices.Values(indexes(reads)), func(a, b int) int { return cmp.Compare(reads[a].Number, reads[b].Number) })
 
-	s, err := m.load(ctx, tx, table, prepared)
-	if err != nil {
-		return nil, err
+	if s, err = m.load(ctx, tx, table, prepared); err != nil {
+		return nil, nil, err
 	}
 	if s.digest != m.digest {
-		return nil, ErrOtherMapping
+		return nil, nil, ErrOtherMapping
 	}
 	if err := table.loadKnown(ctx, tx, s.mayChange(prepared)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, i := range inOrder {
 		if err := m.proveOrganization(ctx, tx, s, prepared[i]); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		m.tell(table, s, prepared[i], &applied[i])
 	}
 	if err := m.write(ctx, tx, table, prepared, s); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return applied, nil
+	return applied, s, nil
 }
 
 func indexes[T any](slice []T) []int {
@@ -213,7 +218,8 @@ type state struct {
 	digest       string // of the mapping applied last
 	now          time.Time
 	adopted      bool
-	parents      map[string]bool // those that the mirror knows
+	parents      map[string]bool  // those that the mirror knows
+	listed       map[string]int64 // the last complete read of parents' lists
 	organization *string
 	shape        shape
 	learned      map[string]bool // keys of the shape that are new
@@ -228,19 +234,23 @@ type doubt struct {
 
 // load locks the kind and reads, in one round trip, all that decides what may be written.
 func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Read) (*state, error) {
-	s := &state{shape: make(shape), learned: make(map[string]bool), parents: make(map[string]bool)}
+	s := &state{shape: make(shape), learned: make(map[string]bool), parents: make(map[string]bool), listed: make(map[string]int64)}
 	byGuardKey := make(map[string]*row)
-	var keys, parents []string
+	var keys []string
+	parents := make(map[string]bool)
 	var last []int64 // that sighted each row
 	var sightings []*sighting
 	number := make(map[*row]int)
 	least := reads[0].Number
 	for _, read := range reads {
 		least = min(least, read.Number)
-		if read.Parent != "" && !slices.Contains(parents, read.Parent) {
-			parents = append(parents, read.Parent)
+		if read.Parent != "" {
+			parents[read.Parent] = true
 		}
 		for _, sighting := range read.sightings {
+			if parent := table.parentIn(read, sighting); parent != "" {
+				parents[parent] = true
+			}
 			key := guardKey(sighting.key)
 			r := byGuardKey[key]
 			if r == nil {
@@ -270,12 +280,18 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 		return r.Err()
 	})
 	if len(parents) > 0 {
-		batch.Queue(`SELECT id FROM `+m.tables[parentOf[table.mapping.Kind].kind].name+` WHERE id = ANY ($1)`, parents).
+		batch.Queue(`SELECT id FROM `+m.tables[parentOf[table.mapping.Kind].kind].name+` WHERE id = ANY ($1)`, sortedKeys(parents)).
 			Query(func(r pgx.Rows) error {
 				var id string
 				_, err := pgx.ForEachRow(r, []any{&id}, func() error { s.parents[id] = true; return nil })
 				return err
 			})
+		batch.Queue(lastLists, LedgerKind(table.mapping.Kind), sortedKeys(parents)).Query(func(r pgx.Rows) error {
+			var id string
+			var number int64
+			_, err := pgx.ForEachRow(r, []any{&id, &number, nil}, func() error { s.listed[id] = number; return nil })
+			return err
+		})
 	}
 	batch.Queue(`SELECT key, nulls FROM sync_shapes WHERE endpoint = $1`, reads[0].Endpoint).Query(func(r pgx.Rows) error {
 		var key string
@@ -379,6 +395,19 @@ func (m *Mirror) proveOrganization(ctx context.Context, tx pgx.Tx, s *state, rea
 	return ErrUnproven
 }
 
+// parentIn gives the parent whose list the object is in. A finished complete read of that list was a read of every row that
+// the mirror has of it, seen or not seen.
+func (t *table) parentIn(read *Read, s *sighting) string {
+	of, ok := parentOf[t.mapping.Kind]
+	if !ok {
+		return ""
+	}
+	if parent := mappings.Text.Convert(s.told[of.column]); parent != nil {
+		return *parent
+	}
+	return read.Parent
+}
+
 func anyKnown(sightings []*sighting) bool {
 	return slices.ContainsFunc(sightings, func(s *sighting) bool { return s.row.exists })
 }
@@ -390,7 +419,7 @@ func (s *state) mayChange(reads []*Read) (rows []*row) {
 		for _, sighting := range read.sightings {
 			row := sighting.row
 			same := !row.deleted && read.Whole && sighting.hash == row.hash
-			if row.exists && !same && row.later < read.Number && !picked[row] {
+			if row.exists && !same && !picked[row] {
 				picked[row] = true
 				rows = append(rows, row)
 			}
@@ -405,7 +434,7 @@ func (m *Mirror) tell(table *table, s *state, read *Read, applied *Applied) {
 		row := sighting.row
 		row.raised = nil // a doubt that a read of the same batch raised before this one
 		switch {
-		case row.later >= read.Number:
+		case row.later >= read.Number, !row.isNew && s.listed[table.parentIn(read, sighting)] >= read.Number:
 			applied.Stale++
 		case !row.exists && !read.Whole && !read.Insert:
 			applied.Thin = append(applied.Thin, row.id())

@@ -2,7 +2,9 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,23 +35,105 @@ func LedgerKind(kind mappings.Kind) string { return "complete " + string(kind) }
 // LedgerTail names reads of the end of a dossier's notes in the ledger.
 const LedgerTail = "new notes"
 
+// Stretch is the part of a kind's lists that a full sweep reads at once: of the parents whose ids come after After, up to Last.
+type Stretch struct {
+	Sweep       int64
+	After, Last string
+}
+
 // ApplyComplete applies all pages of a complete read and judges what they left out: a live row that was absent from two
 // complete reads, the second of which began when no replica could still hide it, is gone (promise 5).
-func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (applied Applied, err error) {
-	for _, page := range read.Pages {
-		page.Parent = read.Parent
-		one, err := m.Apply(ctx, tx, page)
-		if err != nil {
-			return Applied{}, err
-		}
-		applied.Add(one)
-	}
-	table := m.tables[read.Kind]
-	seen := make([]string, 0, len(applied.Keys)+len(applied.Older))
-	seen = append(append(seen, applied.Keys...), applied.Older...)
+func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (Applied, error) {
+	return m.applyLists(ctx, tx, read.Kind, []Complete{read}, func(batch *pgx.Batch) {
+		queueRead(batch, LedgerKind(read.Kind), read.Parent, read.First)
+	})
+}
 
+// ApplyStretch does the same for the lists of several parents, each one's once, and leaves one row for them in the ledger.
+func (m *Mirror) ApplyStretch(ctx context.Context, tx pgx.Tx, kind mappings.Kind, reads []Complete, stretch Stretch) (Applied, error) {
+	return m.applyLists(ctx, tx, kind, reads, func(batch *pgx.Batch) { queueStretch(batch, kind, reads, stretch) })
+}
+
+func (m *Mirror) applyLists(
+	ctx context.Context, tx pgx.Tx, kind mappings.Kind, lists []Complete, note func(*pgx.Batch),
+) (applied Applied, err error) {
+	var pages []Read
+	of := make(map[string]*Complete, len(lists))
+	for i := range lists {
+		list := &lists[i]
+		of[list.Parent] = list
+		for _, page := range list.Pages {
+			page.Parent, page.all = list.Parent, len(list.Pages) == 1
+			pages = append(pages, page)
+		}
+	}
+	each, s, err := m.applyAll(ctx, tx, pages)
+	if err != nil {
+		return Applied{}, err
+	}
+	seen := make(map[string][]string, len(lists))
+	for i, one := range each {
+		applied.Add(one)
+		parent := pages[i].Parent
+		seen[parent] = append(append(seen[parent], one.Keys...), one.Older...)
+	}
+	absent, err := m.absent(ctx, tx, kind, seen)
+	if err != nil {
+		return Applied{}, err
+	}
 	batch := &pgx.Batch{}
-	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, table.lock)
+	for _, parent := range absent {
+		if list := of[parent]; s.listed[parent] < list.First.Number {
+			m.queueJudgement(batch, list, seen[parent], &applied)
+		} // and else a later read of this list has judged already
+	}
+	note(batch)
+	parents, numbers := make([]string, len(lists)), make([]int64, len(lists))
+	for i, list := range lists {
+		parents[i], numbers[i] = list.Parent, list.First.Number
+	}
+	// LeadGrid answered for the parents, so they live.
+	batch.Queue(`
+		DELETE FROM sync_doubts d USING unnest($2::text[], $3::bigint[]) AS p (id, observation)
+		WHERE d.kind = $1 AND d.parent = '' AND d.id = p.id AND d.reason <> 'older' AND d.observation < p.observation`,
+		parentOf[kind].kind, parents, numbers)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return Applied{}, fmt.Errorf("note the lists of %s: %w", kind, err)
+	}
+	return applied, nil
+}
+
+// absent gives the parents of live rows that their lists did not show.
+func (m *Mirror) absent(ctx context.Context, tx pgx.Tx, kind mappings.Kind, seen map[string][]string) (parents []string, err error) {
+	table := m.tables[kind]
+	column := quote(parentOf[kind].column)
+	shown := make(map[[2]string]bool)
+	for parent, ids := range seen {
+		for _, id := range ids {
+			shown[[2]string{parent, id}] = true
+		}
+	}
+	rows, err := tx.Query(ctx, `SELECT `+column+`, `+quote(table.idColumn())+` FROM `+table.name+`
+		WHERE `+column+` = ANY ($1) AND _deleted_at IS NULL`, sortedKeys(seen))
+	if err != nil {
+		return nil, fmt.Errorf("look for absent %s: %w", kind, err)
+	}
+	var key [2]string
+	_, err = pgx.ForEachRow(rows, []any{&key[0], &key[1]}, func() error {
+		if !shown[key] && !slices.Contains(parents, key[0]) {
+			parents = append(parents, key[0])
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for absent %s: %w", kind, err)
+	}
+	return parents, nil
+}
+
+// queueJudgement judges the rows that one list left out.
+func (m *Mirror) queueJudgement(batch *pgx.Batch, read *Complete, seen []string, applied *Applied) {
+	table := m.tables[read.Kind]
 	batch.Queue(`
 		WITH absent AS (
 			SELECT t.`+quote(table.idColumn())+` AS id, t._changed_at, `+table.guardExpression("t")+` AS guard
@@ -82,17 +166,76 @@ func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (a
 		read.Kind, read.Parent, seen, read.First.Number, read.First.BeganAt, table.doubtParent(read.Parent), m.lag,
 	).Query(func(rows pgx.Rows) error {
 		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		applied.Deleted = ids
+		applied.Deleted = append(applied.Deleted, ids...)
 		return err
 	})
-	queueRead(batch, LedgerKind(read.Kind), read.Parent, read.First)
-	// LeadGrid answered for the parent, so the parent lives.
-	batch.Queue(`DELETE FROM sync_doubts WHERE kind = $1 AND parent = '' AND id = $2 AND reason <> 'older' AND observation < $3`,
-		parentOf[read.Kind].kind, read.Parent, read.First.Number)
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return Applied{}, fmt.Errorf("judge what %s of %s left out: %w", read.Kind, read.Parent, err)
+}
+
+// queueStretch puts the lists of a stretch into the ledger, in the place of what earlier sweeps left there. What was read then
+// and not now keeps its place in the order by a row of its own.
+func queueStretch(batch *pgx.Batch, kind mappings.Kind, reads []Complete, stretch Stretch) {
+	ids, behind := make([]string, len(reads)), make([]int64, len(reads))
+	for i, read := range reads {
+		ids[i] = read.Parent
 	}
-	return applied, nil
+	batch.Queue(`
+		WITH replaced AS (
+			DELETE FROM sync_lists WHERE kind = $1 AND last > $2 AND last <= $3 RETURNING *
+		)
+		INSERT INTO sync_reads (kind, id, observation, began_at)
+		SELECT $1, parent.id, replaced.observation - list.behind, replaced.began_at
+		FROM replaced CROSS JOIN LATERAL unnest(replaced.keys, replaced.behind) AS list (key, behind)
+		JOIN LATERAL (
+			SELECT id FROM `+string(parentOf[kind].kind)+`
+			WHERE id BETWEEN replaced.first AND replaced.last AND hashtextextended(id, 0) = list.key
+		) parent ON true
+		LEFT JOIN LATERAL (
+			SELECT keys FROM sync_lists WHERE kind = $1 AND last >= parent.id AND last <= $2 ORDER BY last LIMIT 1
+		) before ON true
+		WHERE list.key <> ALL (ARRAY(SELECT hashtextextended(id, 0) FROM unnest($4::text[]) AS read (id)))
+		  AND (list.key = ANY (before.keys)) IS NOT TRUE
+		ON CONFLICT (kind, id) DO UPDATE SET observation = excluded.observation, began_at = excluded.began_at
+		WHERE sync_reads.observation < excluded.observation`, LedgerKind(kind), stretch.After, stretch.Last, ids)
+	if len(reads) == 0 {
+		return
+	}
+	newest, oldest := reads[0].First, reads[0].First
+	for _, read := range reads {
+		if read.First.Number > newest.Number {
+			newest = read.First
+		}
+		if read.First.BeganAt.Before(oldest.BeganAt) {
+			oldest = read.First
+		}
+	}
+	for i, read := range reads {
+		behind[i] = newest.Number - read.First.Number
+	}
+	batch.Queue(`
+		INSERT INTO sync_lists (kind, first, last, sweep, observation, began_at, keys, behind)
+		SELECT $1, min(list.id), $2, $3, $4, $5, array_agg(hashtextextended(list.id, 0)), array_agg(list.behind::integer)
+		FROM unnest($6::text[], $7::bigint[]) AS list (id, behind)`,
+		LedgerKind(kind), stretch.Last, stretch.Sweep, newest.Number, oldest.BeganAt, ids, behind)
+}
+
+// lastLists finds the last finished complete reads of parents' lists. Of the stretches, only the first that reaches as far as
+// the id can hold it: a sweep leaves none of an older one behind it.
+const lastLists = `
+	SELECT p.id, greatest(r.observation, stretch.observation - stretch.behind[list.place]),
+	       greatest(r.began_at, CASE WHEN list.place IS NOT NULL THEN stretch.began_at END)
+	FROM unnest($2::text[]) AS p (id)
+	LEFT JOIN sync_reads r ON r.kind = $1 AND r.id = p.id
+	LEFT JOIN LATERAL (SELECT * FROM sync_lists WHERE kind = $1 AND last >= p.id ORDER BY last LIMIT 1) stretch ON true
+	LEFT JOIN LATERAL (SELECT array_position(stretch.keys, hashtextextended(p.id, 0)) AS place) list ON true
+	WHERE r.id IS NOT NULL OR list.place IS NOT NULL`
+
+// LastRead looks up the last finished read of an object or, by its LedgerKind, of a list; zero if there was none.
+func (m *Mirror) LastRead(ctx context.Context, kind, id string) (last Observation, err error) {
+	err = m.pool.QueryRow(ctx, lastLists, kind, []string{id}).Scan(&id, &last.Number, &last.BeganAt)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return Observation{}, fmt.Errorf("look up the last read of %s: %w", kind, err)
+	}
+	return last, nil
 }
 
 // idColumn is the column that names the object itself.

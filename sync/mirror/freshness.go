@@ -38,7 +38,7 @@ func (m *Mirror) CompleteSinceOldestRead(ctx context.Context, tx pgx.Tx, kind ma
 	var unread bool
 	err := tx.QueryRow(ctx, `
 		SELECT min(r.began_at), min(r.observation), coalesce(bool_or(r.id IS NULL), false)
-		FROM dossiers d LEFT JOIN sync_reads r ON r.kind = $1 AND r.id = d.id
+		FROM dossiers d LEFT JOIN sync_last_reads r ON r.kind = $1 AND r.id = d.id
 		WHERE d._deleted_at IS NULL`, LedgerKind(kind)).Scan(&oldest, &number, &unread)
 	if err != nil {
 		return fmt.Errorf("look for the oldest read of %s: %w", kind, err)

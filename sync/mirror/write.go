@@ -78,7 +78,7 @@ func queueLedger(batch *pgx.Batch, read *Read) {
 		}
 	}
 	switch {
-	case len(seen) == 0:
+	case len(seen) == 0, read.all: // the caller notes the whole list
 	case read.single():
 		queueRead(batch, string(read.Kind), seen[0], read.Observation)
 	default:

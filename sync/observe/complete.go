@@ -48,13 +48,17 @@ func (o *Observer) notes(ctx context.Context, dossierID string) list {
 
 // Links reads all contacts linked to a dossier.
 func (o *Observer) Links(ctx context.Context, dossierID string, steps ...Step) (Result, error) {
-	return o.complete(ctx, list{
+	return o.complete(ctx, o.links(ctx, dossierID), steps)
+}
+
+func (o *Observer) links(ctx context.Context, dossierID string) list {
+	return list{
 		kind: mappings.Links, endpoint: mirror.ListLinks, parent: dossierID, column: "dossier_id", scope: "contacts:read", from: 1,
 		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
 			page, err := o.api.ListLinks(ctx, dossierID, p)
 			return raws(page.Items, func(l leadgridapi.Link) json.RawMessage { return l.Raw }), page.Meta, err
 		},
-	}, steps)
+	}
 }
 
 // Stages reads all stages of a flow. A 404 counts as one for the flow, which has no GET of its own.
@@ -78,25 +82,36 @@ func (o *Observer) complete(ctx context.Context, l list, steps []Step) (Result, 
 }
 
 func (o *Observer) completeOnce(ctx context.Context, l list, bracketed bool, steps []Step) (Result, error) {
+	read, result, err := o.readUntilSure(ctx, l)
+	if err != nil || result.NotFound {
+		return result, err
+	}
+	result.Objects = objectsOf(read)
+	result.Applied, err = o.applyComplete(ctx, read, bracketed, steps)
+	return result, err
+}
+
+// readUntilSure reads a parent's list and applies nothing but a 404.
+func (o *Observer) readUntilSure(ctx context.Context, l list) (read mirror.Complete, result Result, err error) {
 	var previous []string
 	requests := 0
 	for range mostReads {
 		read, counted, at, err := o.readAll(ctx, l)
 		requests += max(1, len(read.Pages))
 		if errors.Is(err, leadgridapi.ErrNotFound) {
-			return o.parentNotFound(ctx, l, at)
+			result, err := o.parentNotFound(ctx, l, at)
+			return read, result, err
 		}
 		if err != nil {
-			return Result{}, err
+			return read, Result{}, err
 		}
 		ids := idsOf(read)
 		if counted || slices.Equal(ids, previous) {
-			applied, err := o.applyComplete(ctx, read, bracketed, steps)
-			return Result{Applied: applied, Requests: requests, Objects: objectsOf(read)}, err
+			return read, Result{Requests: requests}, nil
 		}
 		previous = ids
 	}
-	return Result{}, fmt.Errorf("%s of %s: %w", l.endpoint, l.parent, errMoving)
+	return read, Result{}, fmt.Errorf("%s of %s: %w", l.endpoint, l.parent, errMoving)
 }
 
 // readAll reads page after page. Sure says that the pages hold everything: there was one, or the count agrees.

@@ -141,7 +141,7 @@ func (w *Sweeper) readStages(ctx context.Context, s *Sweep) (bool, error) {
 // readEach reads, chunk by chunk in the order of ids, what is told about every live row of kind by: the row itself or what
 // hangs on it, whatever has not been read since the sweep began, as the ledger says.
 func (w *Sweeper) readEach(ctx context.Context, s *Sweep, by, kind mappings.Kind, ledger string, read reader) (over bool, err error) {
-	next, err := w.due(ctx, s, by, ledger)
+	next, err := w.due(ctx, s, by, ledger, chunk)
 	if err != nil {
 		return false, err
 	}
@@ -153,7 +153,7 @@ func (w *Sweeper) readEach(ctx context.Context, s *Sweep, by, kind mappings.Kind
 	return !next.more, w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
 }
 
-func (w *Sweeper) due(ctx context.Context, s *Sweep, kind mappings.Kind, ledger string) (d due, err error) {
+func (w *Sweeper) due(ctx context.Context, s *Sweep, kind mappings.Kind, ledger string, most int) (d due, err error) {
 	if s.Progress.Total == 0 {
 		err := w.pool.QueryRow(ctx, `SELECT count(*) FROM `+string(kind)+` WHERE _deleted_at IS NULL`).Scan(&s.Progress.Total)
 		if err != nil {
@@ -163,7 +163,7 @@ func (w *Sweeper) due(ctx context.Context, s *Sweep, kind mappings.Kind, ledger 
 	rows, err := w.pool.Query(ctx, `
 		SELECT t.id, NOT EXISTS (SELECT FROM sync_reads r WHERE r.kind = $3 AND r.id = t.id AND r.observation > $4)
 		FROM (SELECT id FROM `+string(kind)+` WHERE _deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2) t ORDER BY t.id`,
-		s.Progress.After, chunk, ledger, s.Progress.Began.Number)
+		s.Progress.After, most, ledger, s.Progress.Began.Number)
 	if err != nil {
 		return d, fmt.Errorf("look for unread %s: %w", kind, err)
 	}
@@ -181,7 +181,7 @@ func (w *Sweeper) due(ctx context.Context, s *Sweep, kind mappings.Kind, ledger 
 	if err != nil {
 		return d, fmt.Errorf("look for unread %s: %w", kind, err)
 	}
-	d.more = n == chunk
+	d.more = n == most
 	return d, nil
 }
 
@@ -196,7 +196,7 @@ func (w *Sweeper) readLists(resource string) func(ctx context.Context, s *Sweep)
 			return false, err
 		}
 		if s.Kind == Full {
-			return w.readEach(ctx, s, mappings.Dossiers, kind, mirror.LedgerKind(kind), read)
+			return w.readStretch(ctx, s, kind)
 		}
 		return w.readChosen(ctx, s, kind, read)
 	}

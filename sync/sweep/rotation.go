@@ -98,7 +98,7 @@ func (w *Sweeper) choose(ctx context.Context, s *Sweep, kind mappings.Kind) ([]c
 		       coalesce(all_of_it.began_at > now() - $4::interval, false) AS known
 		FROM dossiers d
 		CROSS JOIN (SELECT min(finished_at) AS ended FROM sync_sweeps WHERE kind = 'full' AND state = 'done') backfill
-		LEFT JOIN sync_reads all_of_it ON all_of_it.kind = $1 AND all_of_it.id = d.id
+		LEFT JOIN sync_last_reads all_of_it ON all_of_it.kind = $1 AND all_of_it.id = d.id
 		LEFT JOIN sync_reads its_end ON its_end.kind = $5 AND its_end.id = d.id AND $1 = 'complete notes'
 		LEFT JOIN disagree ON disagree.id = d.id
 		WHERE d._deleted_at IS NULL AND greatest(all_of_it.observation, its_end.observation, 0) < $2

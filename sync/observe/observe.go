@@ -231,6 +231,29 @@ func (o *Observer) Apply(ctx context.Context, read mirror.Read, bracketed bool, 
 	})
 }
 
+// ApplyPages does the same for several pages of one list, in one transaction.
+func (o *Observer) ApplyPages(
+	ctx context.Context, reads []mirror.Read, bracketed bool, step func(tx pgx.Tx, applied []mirror.Applied) error,
+) error {
+	_, err := o.proven(ctx, reads[0].Kind, bracketed, func(proven bool) (all mirror.Applied, err error) {
+		for i := range reads {
+			reads[i].Proven = proven
+		}
+		err = o.mirror.InTx(ctx, func(tx pgx.Tx) error {
+			applied, err := o.mirror.ApplyAll(ctx, tx, reads)
+			if err != nil {
+				return err
+			}
+			for _, one := range applied {
+				all.Add(one)
+			}
+			return step(tx, applied)
+		})
+		return all, err
+	})
+	return err
+}
+
 func (o *Observer) applyComplete(ctx context.Context, read mirror.Complete, bracketed bool, steps []Step) (mirror.Applied, error) {
 	return o.proven(ctx, read.Kind, bracketed, func(proven bool) (applied mirror.Applied, err error) {
 		for i := range read.Pages {

@@ -82,7 +82,8 @@ func (w *Sweeper) Run(ctx context.Context, id int64, patience time.Duration) (s 
 		return s, false, err
 	}
 	phases := w.phases(s)
-	deadline := time.Now().Add(patience)
+	s.deadline = time.Now().Add(patience)
+	defer s.stop()
 	for i := w.at(phases, s); i < len(phases); {
 		s.Progress.Phase = phases[i].name
 		over, err := phases[i].step(ctx, s)
@@ -105,7 +106,7 @@ func (w *Sweeper) Run(ctx context.Context, id int64, patience time.Duration) (s 
 				return s, false, err
 			}
 		}
-		if time.Now().After(deadline) {
+		if time.Now().After(s.deadline) && s.reading == nil { // what has been asked for is taken in
 			return s, true, nil
 		}
 	}

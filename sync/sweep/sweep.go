@@ -105,6 +105,8 @@ type Sweep struct {
 	Progress        Progress
 	step            int64
 	loaded          int64 // step when it was loaded
+	deadline        time.Time
+	reading         *reading // of the list being walked
 }
 
 // Progress is how far a sweep has come; it is stored after every step.

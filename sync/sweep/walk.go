@@ -62,7 +62,7 @@ func (k *walk) next() window {
 	return windowAt(k.Next - overlap - k.Back)
 }
 
-// step reads one page of a list and commits it. It reports whether the list has been walked.
+// step commits the next pages of a list. It reports whether the list has been walked.
 func (w *Sweeper) step(ctx context.Context, s *Sweep, l listing) (over bool, err error) {
 	if s.Progress.Walk == nil {
 		if err := w.started(ctx, s, l.kind); err != nil {
@@ -70,51 +70,73 @@ func (w *Sweeper) step(ctx context.Context, s *Sweep, l listing) (over bool, err
 		}
 		s.Progress.Walk = &walk{Pass: 1}
 	}
+	if s.reading == nil {
+		s.reading = w.readAhead(ctx, s, l)
+	}
+	pages := s.reading.next()
+	if len(pages) == 0 {
+		s.stop()
+		return false, ctx.Err()
+	}
+	s.Requests += int64(len(pages))
+	last := pages[len(pages)-1]
+	if last.err != nil {
+		pages = pages[:len(pages)-1]
+	}
+	if len(pages) > 0 {
+		over, err = w.commitPages(ctx, s, l, pages)
+	}
 	k := s.Progress.Walk
-	asked := k.next()
-	at, answer, err := l.fetch(ctx, asked)
-	s.Requests++
-	if errors.Is(err, leadgridapi.ErrNotFound) && asked.Page > 1 {
+	k.bracketed = errors.Is(err, mirror.ErrUnproven)
+	switch {
+	case k.bracketed:
+		s.stop()
+		return false, nil // to be read again, between two proofs
+	case err != nil:
+		return false, err
+	case last.err != nil && !(errors.Is(last.err, leadgridapi.ErrNotFound) && last.asked.Page > 1):
+		return false, last.err
+	case over || last.err != nil:
+		s.stop()
 		return w.endPass(ctx, s, l)
 	}
-	if err != nil {
-		return false, err
-	}
-	if l.seen != nil {
-		l.seen(s, answer.objects)
-	}
+	return false, nil
+}
+
+// commitPages applies pages together with the progress they make. Only the last may leave it in doubt what comes next.
+func (w *Sweeper) commitPages(ctx context.Context, s *Sweep, l listing, pages []read) (over bool, err error) {
+	k := s.Progress.Walk
 	thin := slices.Contains(s.Progress.Thin, l.kind)
-	if thin {
-		if err := w.readUnknown(ctx, s, l.kind, answer.objects); err != nil {
-			return false, err
+	reads := make([]mirror.Read, len(pages))
+	for i, page := range pages {
+		if l.seen != nil {
+			l.seen(s, page.answer.objects)
 		}
-	}
-	over = false
-	_, err = w.observer.Apply(ctx, mirror.Read{
-		Observation: at, Kind: l.kind, Endpoint: l.endpoint, Objects: answer.objects, Whole: !thin,
-		Sweep: s.ID, Pass: k.Pass, Filter: l.filter,
-	}, k.bracketed, func(tx pgx.Tx, applied mirror.Applied) error {
-		news := true
-		if k.doubts(answer) {
-			if news, err = w.news(ctx, tx, s.ID, l, k.Pass, at.Number, applied.Keys); err != nil {
-				return err
+		if thin {
+			if err := w.readUnknown(ctx, s, l.kind, page.answer.objects); err != nil {
+				return false, err
 			}
 		}
-		over = k.take(asked, answer, news)
+		reads[i] = page.read
+	}
+	return over, w.observer.ApplyPages(ctx, reads, k.bracketed, func(tx pgx.Tx, applied []mirror.Applied) (err error) {
+		var all mirror.Applied
+		for i, page := range pages {
+			news := true
+			if k.doubts(page.answer) {
+				if news, err = w.news(ctx, tx, s.ID, l, k.Pass, page.read.Number, applied[i].Keys); err != nil {
+					return err
+				}
+			}
+			over = k.take(page.asked, page.answer, news)
+			all.Add(applied[i])
+		}
 		s.Progress.Done, s.Progress.Total = k.Next, 0
 		if k.Total != nil {
 			s.Progress.Total = *k.Total
 		}
-		return w.saving(ctx, s)(tx, applied)
+		return w.saving(ctx, s)(tx, all)
 	})
-	k.bracketed = errors.Is(err, mirror.ErrUnproven)
-	switch {
-	case k.bracketed:
-		return false, nil // to be read again, between two proofs
-	case err != nil || !over:
-		return false, err
-	}
-	return w.endPass(ctx, s, l)
 }
 
 // doubts reports whether a page may be a repeat, so that it must be looked up what it adds: near the end, or where it

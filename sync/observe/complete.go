@@ -177,8 +177,8 @@ func last(objects, seen, from int, meta leadgridapi.Meta) bool {
 
 // adopt fills in the parent's id where LeadGrid leaves it out of the objects: they came from that parent's path.
 func (l list) adopt(object json.RawMessage) json.RawMessage {
-	var fields mappings.Object
-	if err := json.Unmarshal(object, &fields); err != nil || fields == nil {
+	fields, ok := mappings.ParseObject(object)
+	if !ok {
 		return object
 	}
 	if value, ok := fields[l.column]; ok && string(value) != "null" {
@@ -220,14 +220,11 @@ func idsOf(read mirror.Complete) []string {
 
 // identity is what makes an object of a parent's list the same when it is shown again, whatever else of it changes.
 func identity(object json.RawMessage) string {
-	var key struct {
-		ID      json.RawMessage `json:"id"`
-		Contact json.RawMessage `json:"contact_id"`
-	}
-	if err := json.Unmarshal(object, &key); err != nil || key.ID == nil && key.Contact == nil {
+	key, ok := mappings.ParseObject(object)
+	if !ok || key["id"] == nil && key["contact_id"] == nil {
 		return string(object)
 	}
-	return string(key.ID) + "\x1f" + string(key.Contact)
+	return string(key["id"]) + "\x1f" + string(key["contact_id"])
 }
 
 // parentNotFound notes a 404 for the parent itself. Its list has been read as well: there is none.

@@ -9,7 +9,10 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -68,15 +71,21 @@ func measure(b *testing.B, leadgrid *recording, pool *pgxpool.Pool, resources []
 	began := b.Elapsed()
 	replay(b, leadgrid)
 	reading := b.Elapsed() - began
+	idle := spent(b)
 	took := run(b, leadgrid, pool, resources)
+	newCPU := spent(b).minus(idle)
+	idle = spent(b)
 	copied, rows := copied(b, pool)
-	for _, statement := range []string{`CREATE EXTENSION IF NOT EXISTS pg_walinspect`, `VACUUM ANALYZE`, `CHECKPOINT`} {
+	copyCPU := spent(b).minus(idle)
+	for _, statement := range []string{`CREATE EXTENSION IF NOT EXISTS pg_walinspect`, `VACUUM ANALYZE`, `VACUUM`, `CHECKPOINT`} {
 		if _, err := pool.Exec(b.Context(), statement); err != nil {
 			b.Fatal(err)
 		}
 	}
 	from := position(b, pool)
+	idle = spent(b)
 	again := run(b, leadgrid, pool, resources)
+	againCPU := spent(b).minus(idle)
 	wal := walByTable(b, pool, from)
 	single := rowAtATime(b, pool)
 	rate := func(d time.Duration) float64 { return float64(rows) / d.Seconds() }
@@ -89,6 +98,54 @@ func measure(b *testing.B, leadgrid *recording, pool *pgxpool.Pool, resources []
 	b.Logf("%d rows: new/copy %.3f, read/copy %.2f, unchanged/single %.1f, WAL a row unchanged %.1f: %s",
 		rows, copied.Seconds()/took.Seconds(), copied.Seconds()/reading.Seconds(), rate(again)/single,
 		float64(wal.total)/float64(rows), wal.perRow(rows))
+	b.Logf("CPU a row: new %s, copy %s, unchanged %s", newCPU.perRow(rows), copyCPU.perRow(rows), againCPU.perRow(rows))
+}
+
+// cpu is the processor time of this process, LeadGrid's recording included, and of its Postgres. Unlike the time that passes,
+// it says something on a machine that has other things to do.
+type cpu struct{ ours, postgres time.Duration }
+
+func (c cpu) minus(d cpu) cpu { return cpu{c.ours - d.ours, c.postgres - d.postgres} }
+
+func (c cpu) perRow(rows int64) string {
+	return fmt.Sprintf("%.1f µs here and %.1f in Postgres", float64(c.ours.Microseconds())/float64(rows), float64(c.postgres.Microseconds())/float64(rows))
+}
+
+func spent(b *testing.B) (c cpu) {
+	type process struct {
+		parent string
+		ticks  int64
+	}
+	processes := make(map[string]process)
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		id, rest, _ := strings.Cut(string(stat), " ")
+		fields := strings.Fields(rest[strings.LastIndexByte(rest, ')')+1:])
+		p := process{parent: fields[1]}
+		for _, field := range fields[11:15] { // its own and its ended children's, in user and system mode
+			ticks, _ := strconv.ParseInt(field, 10, 64)
+			p.ticks += ticks
+		}
+		processes[id] = p
+	}
+	us := strconv.Itoa(os.Getpid())
+	const tick = 10 * time.Millisecond
+	for id, p := range processes {
+		for parent := p.parent; parent != "" && id != us; parent = processes[parent].parent {
+			if parent == us {
+				c.postgres += time.Duration(p.ticks) * tick
+			}
+		}
+	}
+	c.ours = time.Duration(processes[us].ticks) * tick
+	return c
 }
 
 // run times a full sweep.

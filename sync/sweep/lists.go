@@ -226,22 +226,32 @@ func (w window) request() leadgridapi.PageRequest {
 }
 
 func fetch(listed observe.Listed, err error) (mirror.Observation, page, error) {
-	return listed.At, page{objects: listed.Objects, meta: listed.Meta}, err
+	return listed.At, pageOf(listed.Objects, listed.Meta), err
 }
 
 // field gives a field of an object as text, empty where it has none.
 func field(object json.RawMessage, name string) string {
-	var fields mappings.Object
-	if err := json.Unmarshal(object, &fields); err != nil {
-		return ""
-	}
-	if value := mappings.Text.Convert(fields[name]); value != nil {
+	if value := mappings.Text.Convert(member(object, name)); value != nil {
 		return *value
 	}
 	return ""
 }
 
+// member gives a field's value, nil where the object has none.
+func member(object json.RawMessage, name string) (value json.RawMessage) {
+	fields, _ := leadgridapi.Members(object)
+	for key, text := range fields {
+		if string(key) == name {
+			value = text // the last one counts
+		}
+	}
+	return value
+}
+
 func withField(object json.RawMessage, name, value string) json.RawMessage {
+	if end := len(object) - 1; member(object, "id") != nil && member(object, name) == nil && object[end] == '}' {
+		return fmt.Appendf(object[:end:end], ",%q:%q}", name, value) // both are ours, and plain
+	}
 	var fields mappings.Object
 	if err := json.Unmarshal(object, &fields); err != nil || fields == nil {
 		return object

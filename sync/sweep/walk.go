@@ -35,6 +35,11 @@ type listing struct {
 type page struct {
 	objects []json.RawMessage
 	meta    leadgridapi.Meta
+	hashes  []byte // of the rows, as hashesOf gives them
+}
+
+func pageOf(objects []json.RawMessage, meta leadgridapi.Meta) page {
+	return page{objects: objects, meta: meta, hashes: hashesOf(objects)}
 }
 
 // walk is the state of a pass over a list.
@@ -186,7 +191,7 @@ func (k *walk) take(asked window, p page, news bool) (ended bool) {
 		}
 		k.Loose = true
 	}
-	k.Back, k.Tries, k.Last = 0, 0, hashesOf(p.objects)
+	k.Back, k.Tries, k.Last = 0, 0, p.hashes
 	k.Next = max(k.Next, (asked.Page-1)*size+n)
 	if n >= size {
 		return false
@@ -216,7 +221,7 @@ func (k *walk) scattered(p page) bool {
 		before[[4]byte(h)] = true
 	}
 	fresh, late := 0, 0
-	for h := range slices.Chunk(hashesOf(p.objects), 4) {
+	for h := range slices.Chunk(p.hashes, 4) {
 		switch {
 		case !before[[4]byte(h)]:
 			fresh++
@@ -233,7 +238,7 @@ func (k *walk) shares(p page) bool {
 	for h := range slices.Chunk(k.Last, 4) {
 		known[[4]byte(h)] = true
 	}
-	for h := range slices.Chunk(hashesOf(p.objects), 4) {
+	for h := range slices.Chunk(p.hashes, 4) {
 		if known[[4]byte(h)] {
 			return true
 		}
@@ -244,15 +249,12 @@ func (k *walk) shares(p page) bool {
 func hashesOf(objects []json.RawMessage) []byte {
 	hashes := make([]byte, 0, 4*len(objects))
 	for _, object := range objects {
-		var key struct {
-			ID json.RawMessage `json:"id"`
-		}
-		_ = json.Unmarshal(object, &key) // an object without an id is recognized by its text
-		if key.ID == nil {
-			key.ID = object
+		id := member(object, "id")
+		if id == nil {
+			id = object // recognized by its text
 		}
 		h := fnv.New32a()
-		h.Write(key.ID)
+		h.Write(id)
 		hashes = h.Sum(hashes)
 	}
 	return hashes

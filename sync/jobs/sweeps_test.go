@@ -3,6 +3,8 @@ package jobs_test
 import (
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,6 +90,67 @@ func TestASweepThatNobodyWorksOnHoldsUpNoOther(t *testing.T) {
 		if s := w.ended(t, id); s.State != sweep.Done {
 			t.Errorf("sweep %d ended as %s: %v", id, s.State, s.Message)
 		}
+	}
+}
+
+// A note, link or stage is missing, and before a second read can say so, what it belonged to is removed as well: that says 404
+// from then on, and can settle nothing.
+func TestADoubtIsNotAskedAboutForEver(t *testing.T) {
+	for _, kind := range []string{"notes", "dossier_contacts", "stages"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			var watch atomic.Pointer[func(leadgridtest.Request)]
+			w := newWorld(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) (none leadgridtest.Fault) {
+				if watch := watch.Load(); watch != nil {
+					(*watch)(r)
+				}
+				return none
+			}}, jobs.Config{})
+			w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3})
+			dossier, contact := w.DossierIDs()[0], w.ContactIDs()[0]
+			note, err := w.AddNote(dossier, "Called", true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Link(dossier, contact, "other", false); err != nil {
+				t.Fatal(err)
+			}
+			flow, stages := w.CreateFlow("Other", "sales", false, leadgridtest.Stage{Name: "One"}, leadgridtest.Stage{Name: "Two"})
+			w.sync(t)
+
+			remove, then, after := func() error { return w.RemoveNote(dossier, note) }, func() error { return w.RemoveDossier(dossier) }, "notes.list"
+			switch kind {
+			case "dossier_contacts":
+				remove, after = func() error { return w.Unlink(dossier, contact) }, "links.list"
+			case "stages":
+				remove, then, after = func() error { return w.RemoveStage(flow, stages[0]) }, func() error { return w.RemoveFlow(flow) }, "flows.list"
+			}
+			if err := remove(); err != nil {
+				t.Fatal(err)
+			}
+			var shown, gone sync.Once
+			read := make(chan struct{})
+			see := func(r leadgridtest.Request) {
+				select {
+				case <-read: // its answer is on the way, and this is a later request
+					gone.Do(func() {
+						if err := then(); err != nil {
+							t.Error(err)
+						}
+					})
+				default:
+					if r.Operation == after && (after == "flows.list" || r.IDs[0] == dossier) {
+						shown.Do(func() { close(read) })
+					}
+				}
+			}
+			watch.Store(&see)
+			if s := w.sync(t); s.State != sweep.Done {
+				t.Fatalf("the sweep ended as %s: %v", s.State, s.Message)
+			}
+			w.sync(t)
+			w.wantEqual(t, oracle.Options{})
+		})
 	}
 }
 

@@ -83,3 +83,17 @@ func (m *Mirror) Doubts(ctx context.Context, kind mappings.Kind, limit int) ([]D
 	}
 	return doubts, nil
 }
+
+// Orphan takes back doubts about a parent's links, notes or stages when LeadGrid says 404 for the parent: it must answer for
+// them to be missing. If it is gone, they go with it; if it is not, the next reads raise the doubts again.
+func (m *Mirror) Orphan(ctx context.Context, tx pgx.Tx, kind mappings.Kind, parent string, o Observation) error {
+	t := m.tables[kind]
+	_, err := tx.Exec(ctx, `
+		DELETE FROM sync_doubts d USING `+t.name+` t
+		WHERE d.kind = $1 AND d.observation < $3 AND d.parent IN ('', $2)
+		  AND t.`+quote(t.idColumn())+` = d.id AND t.`+quote(parentOf[kind].column)+` = $2`, kind, parent, o.Number)
+	if err != nil {
+		return fmt.Errorf("take back doubts about %s of %s: %w", kind, parent, err)
+	}
+	return nil
+}

@@ -133,6 +133,9 @@ func writeValue(b *bytes.Buffer, value any) {
 	case map[string]any:
 		b.WriteByte('{')
 		for _, key := range sortedKeys(value) {
+			if value[key] == nil {
+				continue
+			}
 			writeString(b, key)
 			b.WriteByte(':')
 			writeValue(b, value[key])

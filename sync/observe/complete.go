@@ -234,6 +234,9 @@ func (o *Observer) parentNotFound(ctx context.Context, l list, at mirror.Observa
 		kind = mappings.Flows
 	}
 	err := o.mirror.InTx(ctx, func(tx pgx.Tx) error {
+		if err := o.mirror.Orphan(ctx, tx, l.kind, l.parent, at); err != nil {
+			return err
+		}
 		return o.mirror.NoteRead(ctx, tx, mirror.LedgerKind(l.kind), l.parent, at)
 	})
 	if err != nil {

@@ -31,8 +31,13 @@ func command(ctx context.Context, args []string, out io.Writer, serve func(conte
 	case len(args) <= 2 && args[0] == "healthcheck":
 		return healthcheck(ctx, args[1:])
 	}
-	return fmt.Errorf("%q is not understood\n\n%s", args, usage)
+	return usageError(fmt.Sprintf("%q is not understood\n\n%s", args, usage))
 }
+
+// usageError is a mistake in the arguments.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
 
 func healthcheck(ctx context.Context, urls []string) error {
 	if len(urls) == 1 {

@@ -33,8 +33,11 @@ func loadConfig() (config, error) {
 
 // Problems implements [settings.Checker] for what concerns the receiver alone.
 func (c *config) Problems() []string {
+	if len(c.Webhook.Problems()) > 0 {
+		return nil
+	}
 	if _, err := leadgridapi.NewVerifier(webhookSecrets(c.Webhook.Secret.Value()), c.Tolerance); err != nil {
-		return []string{"LEADGRID_WEBHOOK_SECRET and LEADGRID_WEBHOOK_TOLERANCE: " + strings.TrimPrefix(err.Error(), "leadgrid: ") +
+		return []string{"LEADGRID_WEBHOOK_SECRET: " + strings.TrimPrefix(err.Error(), "leadgrid: ") +
 			": write each secret as LeadGrid shows it, with a comma between two and nothing else"}
 	}
 	return nil

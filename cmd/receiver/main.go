@@ -21,6 +21,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
@@ -40,8 +41,17 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "receiver:", redact.Text(err))
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+// exitCode tells a mistake in a setting or an argument, 2, from all else.
+func exitCode(err error) int {
+	_, setting := errors.AsType[*settings.Error](err)
+	if _, usage := errors.AsType[usageError](err); usage || setting {
+		return 2
+	}
+	return 1
 }
 
 // addresses are where a started receiver listens.

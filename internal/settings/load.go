@@ -39,21 +39,23 @@ func Load(spec any) error {
 	report := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 
 	var checkers []Checker
+	var unread []string
 	eachGroup(reflect.ValueOf(spec).Elem(), func(group reflect.Value, fields []field) {
-		before := len(problems)
 		for _, f := range fields {
 			if err := f.load(); err != nil {
 				report("%v", err)
+				unread = append(unread, f.Name)
 			}
 		}
-		// The rules of a group that could not be read would only repeat its troubles in other words.
-		if checker, ok := reflect.TypeAssert[Checker](group.Addr()); ok && len(problems) == before {
+		if checker, ok := reflect.TypeAssert[Checker](group.Addr()); ok {
 			checkers = append(checkers, checker)
 		}
 	})
 	for _, checker := range checkers {
 		for _, problem := range checker.Problems() {
-			if !slices.Contains(problems, problem) { // a struct has its embedded group's method, too
+			// What is about a setting that could not be read only repeats its troubles in other words.
+			about := func(name string) bool { return strings.Contains(problem, name) }
+			if !slices.ContainsFunc(unread, about) && !slices.Contains(problems, problem) { // a struct has its embedded group's method, too
 				report("%s", problem)
 			}
 		}

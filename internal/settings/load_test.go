@@ -176,6 +176,7 @@ func TestLoadReportsAllProblemsAtOnce(t *testing.T) {
 		`WRITEBACK_PAUSED: "maybe" is neither true nor false`,
 		`SWEEP_KINDS_FILE: ` + empty + ` is empty`,
 		`SWEEP_LOG: "loud" is not understood, expected debug, info, warn or error`,
+		`LEADGRID_BASE_URL is not the address of an API: write it like https://leadgrid.io/api/v1`,
 		`ADMIN_ADDR: "9091" is not an address to listen on: write host:port or :port`,
 		`LEADGRID_API_KYE is not a setting: did you mean LEADGRID_API_KEY?`,
 		`SWEEP_XYZZY_PLUGH is not a setting: remove it`,

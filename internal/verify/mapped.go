@@ -50,7 +50,7 @@ func (v *verifier) withoutOwn(t *table) {
 func (v *verifier) differingOwn(t *table, told object, have row) (fields []string) {
 	for _, column := range v.mapping(t).Columns {
 		value, ok := any(map[string]any(told)), true
-		for _, part := range strings.Split(column.Field, ".") {
+		for part := range strings.SplitSeq(column.Field, ".") {
 			inside, _ := value.(map[string]any)
 			if value, ok = inside[part]; !ok {
 				break

@@ -106,8 +106,6 @@ type sighting struct {
 // guardKey is how the ledger names an object.
 func guardKey(key []string) string { return strings.Join(key, "\x1f") }
 
-func (r *row) guardKey() string { return guardKey(r.key) }
-
 func (r *row) id() string { return r.key[len(r.key)-1] }
 
 // Prepare takes the read apart, which Apply would do otherwise while it holds the kind's lock.

@@ -75,6 +75,9 @@ func (m *Mirror) applyLists(
 	for i, one := range each {
 		applied.Add(one)
 		parent := pages[i].Parent
+		if seen[parent] == nil {
+			seen[parent] = []string{} // an empty list leaves everything out; nil would be null, which is neither in it nor not
+		}
 		seen[parent] = append(append(seen[parent], one.Keys...), one.Older...)
 	}
 	absent, err := m.absent(ctx, tx, kind, seen)

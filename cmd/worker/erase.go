@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
+	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
@@ -56,6 +57,9 @@ func (p *program) erase(ctx context.Context, erasure mirror.Erasure, asJSON bool
 		return err
 	}
 	defer pool.Close()
+	if err := migrations.Check(ctx, pool, schemas(config.Database)); err != nil {
+		return err
+	}
 	mapping, err := config.Mappings.Load()
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
+	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
 
@@ -52,6 +53,9 @@ func (p *program) replay(ctx context.Context, options replayOptions) error {
 		return err
 	}
 	defer pool.Close()
+	if err := migrations.Check(ctx, pool, schemas(config.Database)); err != nil {
+		return err
+	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Schema: config.QueueSchema, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err

@@ -135,6 +135,9 @@ func (s *syncing) wait(ctx context.Context, options syncOptions) error {
 	if err := s.probe(ctx); err != nil {
 		return err
 	}
+	if err := s.reaches(ctx); err != nil {
+		return err
+	}
 	id, err := s.request(ctx, options)
 	if err != nil {
 		return err
@@ -159,6 +162,8 @@ const (
 	mostProbes = 3
 	// mostFailures bounds how often in a row the database may not answer: some half a minute in all.
 	mostFailures = 150
+	// longestTrouble bounds how long LeadGrid may give nothing but failures.
+	longestTrouble = 5 * time.Minute
 )
 
 // watch returns the sweep once it has ended.
@@ -166,6 +171,7 @@ func (s *syncing) watch(ctx context.Context, id int64, progress progress) (*swee
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	probes, failures := 0, 0
+	requests, moved := int64(-1), time.Now()
 	trouble := time.NewTicker(troubleEvery)
 	defer trouble.Stop()
 	for {
@@ -187,33 +193,41 @@ func (s *syncing) watch(ctx context.Context, id int64, progress progress) (*swee
 			return one, nil
 		default:
 			failures = 0
+			if one.Requests != requests {
+				requests, moved = one.Requests, time.Now()
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-trouble.C:
-			s.showTrouble(ctx, id, progress)
+			if reason := s.showTrouble(ctx, id, progress); reason != "" && time.Since(moved) > longestTrouble {
+				return nil, &exitError{exitUnsettled, fmt.Errorf("LeadGrid has given nothing but failures for %v, the last one: %s; "+
+					"sweep %d goes on where it was as soon as a worker runs", longestTrouble, reason, id)}
+			}
 		case <-tick.C:
 		}
 	}
 }
 
-// showTrouble says why the sweep does not go on at the moment.
-func (s *syncing) showTrouble(ctx context.Context, id int64, progress progress) {
+// showTrouble says why the sweep does not go on at the moment, if it does not.
+func (s *syncing) showTrouble(ctx context.Context, id int64, progress progress) (reason string) {
 	unfinished, err := s.engine.River.JobList(ctx, river.NewJobListParams().Kinds(sweep.Args{}.Kind()).
 		States(rivertype.JobStateAvailable, rivertype.JobStateRetryable, rivertype.JobStateRunning).First(100))
 	if err != nil {
-		return // whoever watches the sweep meets it too
+		return "" // whoever watches the sweep meets it too
 	}
 	for _, job := range unfinished.Jobs {
 		var args sweep.Args
 		if len(job.Errors) == 0 || json.Unmarshal(job.EncodedArgs, &args) != nil || args.Sweep != id {
 			continue
 		}
-		if last := job.Errors[len(job.Errors)-1]; time.Since(last.At) < 2*troubleEvery {
-			progress.note("trying again after: " + last.Error)
+		reason = job.Errors[len(job.Errors)-1].Error
+		if time.Since(job.Errors[len(job.Errors)-1].At) < 2*troubleEvery {
+			progress.note("trying again after: " + reason)
 		}
 	}
+	return reason
 }
 
 // look shows how far the sweep is. Its error is an *access.PausedError while everything is paused.
@@ -256,6 +270,20 @@ func (s *syncing) probe(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return s.wake(ctx)
+}
+
+// reaches fails if what answers cannot be LeadGrid's API: it has a list of flows. An address at which nobody answers may be
+// right, and is only told of.
+func (s *syncing) reaches(ctx context.Context) error {
+	_, err := s.prober.ListFlows(ctx, leadgridapi.FlowFilter{}, leadgridapi.PageRequest{Page: 1, PerPage: 1})
+	_, unanswered := errors.AsType[*leadgridapi.TransportError](err)
+	switch {
+	case errors.Is(err, leadgridapi.ErrNotFound):
+		return &exitError{exitUsage, fmt.Errorf("is LEADGRID_BASE_URL right? What is there knows no flows: %w", err)}
+	case unanswered:
+		fmt.Fprintf(s.errs, "LeadGrid does not answer, trying on: %v\n", err)
+	}
+	return nil
 }
 
 // refused says why everything is paused.

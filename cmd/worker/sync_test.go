@@ -260,6 +260,13 @@ func TestKeyRotatesWithoutARestart(t *testing.T) {
 	}
 }
 
+func TestSyncOfAWrongAddress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, leadgridtest.Options{})
+	w.env["LEADGRID_BASE_URL"] = w.URL() + "/v2"
+	w.run(t, "sync", "--wait").want(t, exitUsage, "is LEADGRID_BASE_URL right?")
+}
+
 func TestSyncWithoutASchema(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{})
@@ -267,5 +274,7 @@ func TestSyncWithoutASchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.run(t, "sync", "--wait").want(t, exitFailed, "run `worker migrate`")
-	w.run(t, "status").want(t, exitFailed, "run `worker migrate`")
+	for _, command := range [][]string{{"status"}, {"replay", "--since", "1h"}, {"erase", "contact", "c"}} {
+		w.run(t, command...).want(t, exitFailed, "run `worker migrate`")
+	}
 }

@@ -97,7 +97,7 @@ func drawFaults(rng *rand.Rand) leadgridtest.Faults {
 func drawLimits(rng *rand.Rand) leadgridtest.Limits {
 	limits := leadgridtest.Limits{WebhookBackoff: 20 * time.Millisecond, WebhookConcurrency: oneOf(rng, 1, 8)}
 	if chance(rng, 0.3) {
-		limits.Window, limits.Requests = 2*time.Second, 60+rng.IntN(140)
+		limits.Window, limits.Requests = 4*time.Second, 120+rng.IntN(280)
 	}
 	return limits
 }

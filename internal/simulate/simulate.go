@@ -26,7 +26,7 @@ import (
 
 const (
 	// lag is how far the stand-in's replica may be behind, and what the mirror is told to expect.
-	lag = 60 * time.Millisecond
+	lag = 250 * time.Millisecond
 	// patience bounds one wait of a simulation; nothing in it should take a tenth of that.
 	patience = 2 * time.Minute
 )

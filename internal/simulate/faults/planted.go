@@ -15,7 +15,7 @@ type edit struct{ file, from, to string }
 
 var defects = []defect{
 	{
-		"naive-paging", "lists are paged over once, without overlap and without counting", nil,
+		"naive-paging", "lists are paged over once, without overlap and without counting", []int{10, 16, 32},
 		[]edit{
 			{"sync/sweep/walk.go", `	return windowAt(k.Next - overlap - k.Back)
 `, `	if planted("naive-paging") {
@@ -30,7 +30,7 @@ var defects = []defect{
 		},
 	},
 	{
-		"unique-job", "one unique job a dossier: what comes in while it waits or runs, or after it, is taken for done", nil,
+		"unique-job", "one unique job a dossier: what comes in while it waits or runs, or after it, is taken for done", []int{2, 5},
 		[]edit{{"sync/events/process.go", `		return read > since, err
 `, `		if planted("unique-job") {
 			return read > 0, err
@@ -44,7 +44,7 @@ var defects = []defect{
 		return`}},
 	},
 	{
-		"first-404", "the first 404 marks a row as deleted", nil,
+		"first-404", "the first 404 marks a row as deleted", []int{24, 3, 5},
 		[]edit{{"sync/observe/observe.go", `		result.Confirmed, err = o.mirror.NotFound(ctx, tx, kind, id, at)
 `, `		if planted("first-404") {
 			for _, of := range []string{string(kind) + " SET _deleted_at = now() WHERE id = $1", "notes SET _deleted_at = now() WHERE dossier_id = $1",
@@ -58,7 +58,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"early-ack", "a webhook is acked before its transaction has ended", nil,
+		"early-ack", "a webhook is acked before its transaction has ended", []int{1, 5},
 		[]edit{{"sync/events/intake.go", `	select {
 	case s := <-a.settled:
 `, `	if planted("early-ack") {
@@ -69,7 +69,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"absence-deletes", "what a sweep did not see is marked as deleted, also where the sweep was unclean", nil,
+		"absence-deletes", "what a sweep did not see is marked as deleted, also where the sweep was unclean", []int{10, 16, 5},
 		[]edit{{"sync/mirror/tombstone.go", `	if err != nil {
 		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
 	}
@@ -88,7 +88,7 @@ var defects = []defect{
 	err = tx.QueryRow`}},
 	},
 	{
-		"no-retry-after", "a 429 is taken for an error like any other", nil,
+		"no-retry-after", "a 429 is taken for an error like any other", []int{28, 34, 1},
 		[]edit{{"sync/budget/budget.go", `	if o.Limit != nil {
 		seen.Limit = *o.Limit`, `	if planted("no-retry-after") && seen.Status == 429 {
 		seen.Status, seen.RetryAfter = 500, 0
@@ -97,11 +97,14 @@ var defects = []defect{
 		seen.Limit = *o.Limit`}},
 	},
 	{
-		"thin-clears", "a field that a list leaves out is cleared", nil,
-		[]edit{{"sync/sweep/walk.go", `Whole: !thin,`, `Whole: !thin || planted("thin-clears"),`}},
+		"thin-clears", "a field that a list leaves out is cleared", []int{13, 29, 12},
+		[]edit{
+			{"sync/sweep/walk.go", `Whole: !thin,`, `Whole: !thin || planted("thin-clears"),`},
+			{"sync/mirror/shape.go", `{ _, ok := s[key]; return ok }`, `{ _, ok := s[key]; return ok || planted("thin-clears") }`},
+		},
 	},
 	{
-		"lag-believed", "what events point to is not read again after the lag of replicas", nil,
+		"lag-believed", "what events point to is not read again after the lag of replicas", []int{3, 10, 24},
 		[]edit{{"sync/events/process.go", `	settled := receivedAt.Add(p.mirror.Lag())
 `, `	if planted("lag-believed") {
 		return Report{}, nil
@@ -110,7 +113,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"float-amounts", "amounts pass through a float64", nil,
+		"float-amounts", "amounts pass through a float64", []int{4, 5},
 		[]edit{{"mappings/types.go", `	if !isNumber(s) || !fitsNumeric(s) {
 		return nil
 	}
@@ -123,7 +126,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"unknown-dropped", "fields without a column are not kept", nil,
+		"unknown-dropped", "fields without a column are not kept", []int{2, 3},
 		[]edit{{"sync/mirror/apply.go", `		s := &sighting{key: key,`, `		if planted("unknown-dropped") {
 			for name := range told {
 				if !t.mapping.Documented(name) {
@@ -135,22 +138,22 @@ var defects = []defect{
 		s := &sighting{key: key,`}},
 	},
 	{
-		"first-page", "only the first page of a dossier's notes is read", nil,
+		"first-page", "only the first page of a dossier's notes is read", []int{28, 7},
 		[]edit{{"sync/observe/complete.go", `		if last(len(objects), n, meta) {`, `		if planted("first-page") || last(len(objects), n, meta) {`}},
 	},
 	{
-		"lost-stage", "some stage_changed events do not reach the history", nil,
+		"lost-stage", "some stage_changed events do not reach the history", []int{1, 5},
 		[]edit{{"sync/events/process.go", `	if len(entered) == 0 {`, `	if planted("lost-stage") && len(entered) > 1 {
 		entered = entered[:1]
 	}
 	if len(entered) == 0 {`}},
 	},
 	{
-		"any-organization", "whatever the key reads is taken for the mirrored organization", nil,
+		"any-organization", "whatever the key reads is taken for the mirrored organization", []int{4, 5},
 		[]edit{{"sync/mirror/apply.go", `	case read.Proven, s.parents[`, `	case planted("any-organization"), read.Proven, s.parents[`}},
 	},
 	{
-		"equal-means-same", "an equal updated_at is taken for an unchanged dossier", nil,
+		"equal-means-same", "an equal updated_at is taken for an unchanged dossier", []int{16, 44, 70},
 		[]edit{{"sync/mirror/apply.go", `	if row.exists && isOlder(sighting.told, row.known)`, `	if at := text(sighting.told, "updated_at"); planted("equal-means-same") && at != "" && at == text(row.known, "updated_at") {
 		applied.Unchanged++
 		return
@@ -158,11 +161,11 @@ var defects = []defect{
 	if row.exists && isOlder(sighting.told, row.known)`}},
 	},
 	{
-		"never-cleared", "a field that an answer leaves out keeps its value, even where that means null", nil,
+		"never-cleared", "a field that an answer leaves out keeps its value, even where that means null", []int{15, 10, 13},
 		[]edit{{"sync/mirror/object.go", `!ok && whole && shape.has(key) {`, `!ok && whole && shape.has(key) && !planted("never-cleared") {`}},
 	},
 	{
-		"orphans", "the notes and links of a dossier that is gone stay", nil,
+		"orphans", "the notes and links of a dossier that is gone stay", []int{1, 2},
 		[]edit{{"sync/mirror/tombstone.go", `	for _, child := range children[kind] {
 		tag, err := tx.Exec`, `	for _, child := range children[kind] {
 		if planted("orphans") {
@@ -171,7 +174,7 @@ var defects = []defect{
 		tag, err := tx.Exec`}},
 	},
 	{
-		"always-written", "a row is written even if nothing about it changed", nil,
+		"always-written", "a row is written even if nothing about it changed", []int{2, 3, 5},
 		[]edit{
 			{"sync/mirror/apply.go", `same := !row.deleted &&`, `same := !planted("always-written") && !row.deleted &&`},
 			{"sync/mirror/apply.go", `case row.exists && !row.deleted && read.Whole &&`, `case !planted("always-written") && row.exists && !row.deleted && read.Whole &&`},
@@ -179,7 +182,7 @@ var defects = []defect{
 		},
 	},
 	{
-		"no-guard", "a read that began earlier overwrites what a later one told", nil,
+		"no-guard", "a read that began earlier overwrites what a later one told", []int{2, 3, 12},
 		[]edit{
 			{"sync/mirror/apply.go", `case row.later >= read.Number:`, `case row.later >= read.Number && !planted("no-guard"):`},
 			{"sync/mirror/apply.go", `&& row.later < read.Number &&`, `&& (row.later < read.Number || planted("no-guard")) &&`},

@@ -30,6 +30,7 @@ func (r *run) checkStored(ctx context.Context, body []byte) {
 // onlyEvents lets people edit while no sweep runs and no webhook is lost, and waits until the mirror is equal in what the
 // events were about (promise 7).
 func (r *run) onlyEvents(ctx context.Context) error {
+	r.Played = append(r.Played, "only events")
 	faults := r.server.Settings().Faults
 	r.server.Change(func(s *leadgridtest.Settings) {
 		s.Faults = leadgridtest.Faults{
@@ -201,6 +202,7 @@ func (r *run) checkAgain(ctx context.Context) error {
 	if r.rng.IntN(3) > 0 {
 		return nil
 	}
+	r.Played = append(r.Played, "synced again")
 	before, err := r.versions(ctx)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -80,7 +81,7 @@ func simulateSeed(t *testing.T, pool *pgxpool.Pool, seed uint64) {
 		for _, failure := range report.Failures {
 			t.Error(failure)
 		}
-		t.Logf("%d requests, %d events in %v", report.Requests, report.Events, report.Took)
+		t.Logf("%d requests, %d events in %v: %s", report.Requests, report.Events, report.Took.Round(time.Millisecond), strings.Join(report.Played, ", "))
 	}
 	if t.Failed() {
 		t.Logf("repeat it with: go test ./internal/simulate -run TestSimulate -seeds 1 -first %d -v", seed)

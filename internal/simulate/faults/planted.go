@@ -69,7 +69,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"absence-deletes", "what a sweep did not see is marked as deleted, also where the sweep was unclean", []int{10, 16, 5},
+		"absence-deletes", "what a sweep did not see is marked as deleted, also where the sweep was unclean", []int{33, 10, 16, 52},
 		[]edit{{"sync/mirror/tombstone.go", `	if err != nil {
 		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
 	}
@@ -88,7 +88,7 @@ var defects = []defect{
 	err = tx.QueryRow`}},
 	},
 	{
-		"no-retry-after", "a 429 is taken for an error like any other", []int{28, 34, 1},
+		"no-retry-after", "a 429 is taken for an error like any other", []int{6, 28, 34, 42},
 		[]edit{{"sync/budget/budget.go", `	if o.Limit != nil {
 		seen.Limit = *o.Limit`, `	if planted("no-retry-after") && seen.Status == 429 {
 		seen.Status, seen.RetryAfter = 500, 0
@@ -104,7 +104,7 @@ var defects = []defect{
 		},
 	},
 	{
-		"lag-believed", "what events point to is not read again after the lag of replicas", []int{3, 10, 24},
+		"lag-believed", "what events point to is not read again after the lag of replicas", []int{45, 52},
 		[]edit{{"sync/events/process.go", `	settled := receivedAt.Add(p.mirror.Lag())
 `, `	if planted("lag-believed") {
 		return Report{}, nil
@@ -153,7 +153,7 @@ var defects = []defect{
 		[]edit{{"sync/mirror/apply.go", `	case read.Proven, s.parents[`, `	case planted("any-organization"), read.Proven, s.parents[`}},
 	},
 	{
-		"equal-means-same", "an equal updated_at is taken for an unchanged dossier", []int{16, 44, 70},
+		"equal-means-same", "an equal updated_at is taken for an unchanged dossier", []int{16, 70},
 		[]edit{{"sync/mirror/apply.go", `	if row.exists && isOlder(sighting.told, row.known)`, `	if at := text(sighting.told, "updated_at"); planted("equal-means-same") && at != "" && at == text(row.known, "updated_at") {
 		applied.Unchanged++
 		return

@@ -31,17 +31,17 @@ var defects = []defect{
 	},
 	{
 		"unique-job", "one unique job a dossier: what comes in while it waits or runs, or after it, is taken for done", []int{2, 5},
-		[]edit{{"sync/events/process.go", `		return read > since, err
+		[]edit{{"sync/events/process.go", `		return last.Number > since, err
 `, `		if planted("unique-job") {
-			return read > 0, err
+			return last.Number > 0, err
 		}
-		return read > since, err
-`}, {"sync/events/process.go", `		_, at, err := p.lastRead(ctx, kind, id)
-		return`, `		read, at, err := p.lastRead(ctx, kind, id)
-		if planted("unique-job") {
-			return read > 0, err
+		return last.Number > since, err
+`}, {"sync/events/process.go", `		return !last.BeganAt.Before(settled), err
+`, `		if planted("unique-job") {
+			return last.Number > 0, err
 		}
-		return`}},
+		return !last.BeganAt.Before(settled), err
+`}},
 	},
 	{
 		"first-404", "the first 404 marks a row as deleted", []int{24, 3, 5},
@@ -99,7 +99,7 @@ var defects = []defect{
 	{
 		"thin-clears", "a field that a list leaves out is cleared", []int{13, 29, 12},
 		[]edit{
-			{"sync/sweep/walk.go", `Whole: !thin,`, `Whole: !thin || planted("thin-clears"),`},
+			{"sync/sweep/ahead.go", `Whole: !thin,`, `Whole: !thin || planted("thin-clears"),`},
 			{"sync/mirror/shape.go", `{ _, ok := s[key]; return ok }`, `{ _, ok := s[key]; return ok || planted("thin-clears") }`},
 		},
 	},
@@ -139,7 +139,7 @@ var defects = []defect{
 	},
 	{
 		"first-page", "only the first page of a dossier's notes is read", []int{28, 7},
-		[]edit{{"sync/observe/complete.go", `		if last(len(objects), n, meta) {`, `		if planted("first-page") || last(len(objects), n, meta) {`}},
+		[]edit{{"sync/observe/complete.go", `		if last(len(objects), len(seen), l.from, meta) {`, `		if planted("first-page") || last(len(objects), len(seen), l.from, meta) {`}},
 	},
 	{
 		"lost-stage", "some stage_changed events do not reach the history", []int{1, 5},
@@ -183,9 +183,7 @@ var defects = []defect{
 	},
 	{
 		"no-guard", "a read that began earlier overwrites what a later one told", []int{2, 3, 12},
-		[]edit{
-			{"sync/mirror/apply.go", `case row.later >= read.Number:`, `case row.later >= read.Number && !planted("no-guard"):`},
-			{"sync/mirror/apply.go", `&& row.later < read.Number &&`, `&& (row.later < read.Number || planted("no-guard")) &&`},
-		},
+		[]edit{{"sync/mirror/apply.go", `case row.later >= read.Number, !row.isNew &&`,
+			`case !planted("no-guard") && row.later >= read.Number, !planted("no-guard") && !row.isNew &&`}},
 	},
 }

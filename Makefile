@@ -30,7 +30,7 @@ demo: ## show it all: LeadGrid (a stand-in), Postgres, receiver and worker; Ctrl
 
 .PHONY: test
 test: withpg ## run all tests, on a Postgres of their own
-	$(WITHPG) $(GO) test $(RACE) $(TESTFLAGS) $(PACKAGES)
+	$(WITHPG) $(GO) test $(RACE) -p 3 $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: lint
 lint: ## check style, likely mistakes and who imports whom

@@ -79,7 +79,7 @@ func grantReading(ctx context.Context, tx pgx.Tx, schema, role string) error {
 	rows, err := tx.Query(ctx, `
 		SELECT relname FROM pg_class
 		WHERE relnamespace = quote_ident($1)::regnamespace
-		  AND (relkind IN ('v', 'm') AND relname <> 'commands_attention' OR relkind = 'r' AND (relname = 'dossier_stage_history' OR regexp_replace(relname, '_history$', '') = ANY ($2)))
+		  AND (relkind IN ('v', 'm') AND relname <> 'commands_attention' AND left(relname, 5) <> 'sync_' OR relkind = 'r' AND (relname = 'dossier_stage_history' OR regexp_replace(relname, '_history$', '') = ANY ($2)))
 		ORDER BY relname`, schema, mappings.Kinds)
 	if err != nil {
 		return err

@@ -226,6 +226,32 @@ func (r *Runner) lookForContact(ctx context.Context, c *Command, found *evidence
 			found.add(c, result.Objects[0])
 		}
 	}
+	if len(found.Candidates) > 0 {
+		return nil
+	}
+	return r.deletedSince(ctx, c, found)
+}
+
+// deletedSince looks among the contacts that the mirror has seen since the command was sent, and that are gone from LeadGrid:
+// what the command made may have been deleted before anybody looked. Of one that was erased only the times are left to go by.
+func (r *Runner) deletedSince(ctx context.Context, c *Command, found *evidence) error {
+	found.Where = append(found.Where, "contacts deleted since")
+	rows, err := r.store.pool.Query(ctx, `
+		SELECT t.id, coalesce(t.created_at::text, '') FROM contacts t
+		WHERE t._deleted_at >= $1 AND coalesce(t.created_at, $1) >= $1 - $2::interval AND (t.full_name = $3 OR t._erased_at >= $1)
+		  AND NOT EXISTS (SELECT FROM commands c WHERE c.leadgrid_id = t.id AND c.operation = $4)`,
+		c.SentAt, skew, c.text("full_name"), c.Operation)
+	if err != nil {
+		return fmt.Errorf("look among deleted contacts: %w", err)
+	}
+	var id, created string
+	_, err = pgx.ForEachRow(rows, []any{&id, &created}, func() error {
+		found.Candidates = append(found.Candidates, candidate{ID: id, CreatedAt: created, Likeness: "deleted since it was sent"})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("look among deleted contacts: %w", err)
+	}
 	return nil
 }
 

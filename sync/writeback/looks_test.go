@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -301,6 +302,39 @@ func TestPromise10_WhatWasThereBefore(t *testing.T) {
 		t.Error("done as what was there before")
 	}
 	if n := ran(w, "dossiers.create"); n != 1 {
+		t.Errorf("it ran %d times", n)
+	}
+}
+
+// The contact was made, its answer lost, and somebody has deleted it before anybody looked: a person must know, and it must not
+// be made again.
+func TestPromise10_DeletedBeforeTheLook(t *testing.T) {
+	t.Parallel()
+	var w *rig
+	var deleted sync.Once
+	f := &faulty{operation: "contacts.create", fault: leadgridtest.ResetAfter, times: 1}
+	w = newRig(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) leadgridtest.Fault {
+		if r.Operation == "contacts.list" {
+			deleted.Do(func() {
+				id := w.ContactIDs()[0]
+				if err := w.RemoveContact(id); err != nil {
+					t.Error(err)
+				}
+				// As sweeps have left it that saw it come and go.
+				_, err := w.pool.Exec(t.Context(), `INSERT INTO contacts (id, created_at, _raw, _hash, _observed, _changed_at, _deleted_at, _erased_at)
+					VALUES ($1, now(), '{}', 0, 0, now(), now(), now())`, id)
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		return f.onRequest(r)
+	}})
+	w.start(options())
+	if row := w.settled(w.write(`create_contact('Ann')`)); row.State != "unknown" {
+		t.Errorf("it is %s: %s", row.State, text(row.Error))
+	}
+	if n := ran(w, "contacts.create"); n != 1 {
 		t.Errorf("it ran %d times", n)
 	}
 }

@@ -227,7 +227,7 @@ func identity(object json.RawMessage) string {
 	return string(key["id"]) + "\x1f" + string(key["contact_id"])
 }
 
-// parentNotFound notes a 404 for the parent itself. Its list has been read as well: there is none.
+// parentNotFound notes a 404 for the parent itself.
 func (o *Observer) parentNotFound(ctx context.Context, l list, at mirror.Observation) (Result, error) {
 	kind := mappings.Dossiers
 	if l.kind == mappings.Stages {
@@ -237,7 +237,7 @@ func (o *Observer) parentNotFound(ctx context.Context, l list, at mirror.Observa
 		if err := o.mirror.Orphan(ctx, tx, l.kind, l.parent, at); err != nil {
 			return err
 		}
-		return o.mirror.NoteRead(ctx, tx, mirror.LedgerKind(l.kind), l.parent, at)
+		return o.mirror.NoteRead(ctx, tx, mirror.LedgerMissing(l.kind), l.parent, at)
 	})
 	if err != nil {
 		return Result{}, err

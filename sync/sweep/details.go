@@ -31,7 +31,33 @@ const mostFailures = 3
 
 // read reads objects one by one, several at once. Each is committed on its own. An object that LeadGrid cannot give is left
 // out, and the sweep's end says so; any other error stops the rest.
+//
+// What the mirror holds and LeadGrid says 404 for is asked for again between two proofs of the organization: with another
+// one behind the key, be it for a moment, everything is missing.
 func (w *Sweeper) read(ctx context.Context, s *Sweep, kind mappings.Kind, ids []string, read reader) error {
+	missing, err := w.readOnce(ctx, s, kind, ids, read)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return w.bracketed(ctx, func() error {
+		_, err := w.readOnce(ctx, s, kind, missing, read)
+		return err
+	})
+}
+
+// bracketed does something between two proofs that the key reads the mirrored organization.
+func (w *Sweeper) bracketed(ctx context.Context, do func() error) error {
+	if err := w.observer.Prove(ctx); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return w.observer.Prove(ctx)
+}
+
+// readOnce is read without asking again: it returns what was missing.
+func (w *Sweeper) readOnce(ctx context.Context, s *Sweep, kind mappings.Kind, ids []string, read reader) (missing []string, err error) {
 	results := make([]observe.Result, len(ids))
 	failures := make([]error, len(ids))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -48,7 +74,7 @@ func (w *Sweeper) read(ctx context.Context, s *Sweep, kind mappings.Kind, ids []
 		if i == 0 {
 			// Alone: it may be the probe of a refused scope, which must not be cut off by the others' waiting for it.
 			if err := one(ctx, i); err != nil {
-				return err
+				return nil, err
 			}
 			continue
 		}
@@ -59,16 +85,19 @@ func (w *Sweeper) read(ctx context.Context, s *Sweep, kind mappings.Kind, ids []
 			return one(groupCtx, i)
 		})
 	}
-	err := group.Wait()
-	for _, result := range results {
+	err = group.Wait()
+	for i, result := range results {
+		if result.NotFound {
+			missing = append(missing, ids[i])
+		}
 		s.Requests += max(1, int64(result.Requests))
 		s.RowsChanged += int64(result.Changed)
 		s.RowsDeleted += int64(len(result.Deleted))
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.leaveOut(kind, ids, failures)
+	return missing, s.leaveOut(kind, ids, failures)
 }
 
 // leaveOut notes the objects that could not be read, unless there are too many of them.

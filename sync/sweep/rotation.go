@@ -100,10 +100,12 @@ func (w *Sweeper) choose(ctx context.Context, s *Sweep, kind mappings.Kind) ([]c
 		CROSS JOIN (SELECT min(finished_at) AS ended FROM sync_sweeps WHERE kind = 'full' AND state = 'done') backfill
 		LEFT JOIN sync_last_reads all_of_it ON all_of_it.kind = $1 AND all_of_it.id = d.id
 		LEFT JOIN sync_reads its_end ON its_end.kind = $5 AND its_end.id = d.id AND $1 = 'complete notes'
+		LEFT JOIN sync_reads missing ON missing.kind = $7 AND missing.id = d.id
 		LEFT JOIN disagree ON disagree.id = d.id
-		WHERE d._deleted_at IS NULL AND greatest(all_of_it.observation, its_end.observation, 0) < $2
+		WHERE d._deleted_at IS NULL AND greatest(all_of_it.observation, its_end.observation, missing.observation, 0) < $2
 		ORDER BY hot DESC, all_of_it.observation NULLS FIRST, d.id LIMIT $6`,
-		mirror.LedgerKind(kind), s.Progress.Began.Number, w.options.Hot, w.options.Rotation, mirror.LedgerTail, chunk)
+		mirror.LedgerKind(kind), s.Progress.Began.Number, w.options.Hot, w.options.Rotation, mirror.LedgerTail, chunk,
+		mirror.LedgerMissing(kind))
 	if err != nil {
 		return nil, fmt.Errorf("choose dossiers: %w", err)
 	}

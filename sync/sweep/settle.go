@@ -102,7 +102,7 @@ func (w *Sweeper) ask(ctx context.Context, s *Sweep, kind mappings.Kind, doubts 
 	}
 	switch {
 	case len(ids) > 0:
-		err = w.read(ctx, s, kind, ids, w.settler(kind))
+		_, err = w.readOnce(ctx, s, kind, ids, w.settler(kind))
 	case len(gone) > 0:
 		err = w.bury(ctx, s, kind, gone)
 	}

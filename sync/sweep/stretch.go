@@ -130,6 +130,21 @@ func (w *Sweeper) commit(ctx context.Context, s *Sweep, kind mappings.Kind, ids 
 	if err := s.leaveOut(kind, ids, failures); err != nil {
 		return err
 	}
+	var missing []string
+	for i, a := range answers {
+		if a.list.NotFound {
+			missing = append(missing, ids[i])
+		}
+	}
+	if len(missing) > 0 {
+		err := w.bracketed(ctx, func() error {
+			_, err := w.readOnce(ctx, s, kind, missing, w.settler(kind))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
 	whole := mirror.Stretch{Sweep: s.ID, After: s.Progress.After, Last: last}
 	moved := func(tx pgx.Tx, applied mirror.Applied) error {
 		s.Progress.After = last

@@ -32,6 +32,11 @@ type Doubt struct {
 	Observation int64
 }
 
+// String names the doubt, in ids.
+func (d Doubt) String() string {
+	return fmt.Sprintf("%s %q of %q (gone %t, absent %t)", d.Kind, d.ID, d.Parent, d.Gone, d.Absent)
+}
+
 type doubtRow struct {
 	Kind        mappings.Kind
 	ID          string

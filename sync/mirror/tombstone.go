@@ -66,6 +66,10 @@ func (m *Mirror) NotFound(ctx context.Context, tx pgx.Tx, kind mappings.Kind, id
 	batch.Queue(`
 		UPDATE sync_doubts SET reason = 'gone', observation = $3
 		WHERE kind = $1 AND parent = '' AND id = $2 AND reason = 'absent' AND observation < $3`, kind, id, o.Number)
+	// What is not there is not shown older than it is known: the next complete sweep decides what it means.
+	batch.Queue(`
+		DELETE FROM sync_doubts
+		WHERE kind = $1 AND parent = '' AND id = $2 AND reason = 'older' AND observation < $3`, kind, id, o.Number)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return false, fmt.Errorf("note that %s %s was not found: %w", kind, id, err)
 	}

@@ -21,6 +21,9 @@ const (
 	breakerShare = 0.05
 )
 
+// mostAsked bounds how often one doubt is asked about without any answer that changes it, which should not happen.
+const mostAsked = 20
+
 // swept are the kinds whose rows a complete sweep nominates by not seeing them.
 var swept = []mappings.Kind{mappings.Flows, mappings.Dossiers, mappings.Contacts}
 
@@ -77,6 +80,9 @@ func (w *Sweeper) ask(ctx context.Context, s *Sweep, kind mappings.Kind, doubts 
 	if err != nil {
 		return false, later, err
 	}
+	if s.asked == nil {
+		s.asked = make(map[string]int)
+	}
 	var ids, gone []string
 	for _, doubt := range doubts {
 		// The first 404 may come at any time; all other answers count only when no replica can be behind.
@@ -93,6 +99,10 @@ func (w *Sweeper) ask(ctx context.Context, s *Sweep, kind mappings.Kind, doubts 
 		}
 		if slices.Contains(s.Progress.Failed, failedRead(kind, id)) {
 			continue // the doubt outlasts this sweep
+		}
+		if s.asked[doubt.String()]++; s.asked[doubt.String()] > mostAsked {
+			s.Progress.Failed = append(s.Progress.Failed, failedRead(kind, id))
+			continue
 		}
 		if doubt.Gone {
 			gone = append(gone, id)

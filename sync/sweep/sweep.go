@@ -106,7 +106,8 @@ type Sweep struct {
 	step            int64
 	loaded          int64 // step when it was loaded
 	deadline        time.Time
-	reading         *reading // of the list being walked
+	reading         *reading       // of the list being walked
+	asked           map[string]int // how often each doubt has been asked about
 }
 
 // Progress is how far a sweep has come; it is stored after every step.

@@ -29,7 +29,8 @@ func TestPromise8_AnnouncedLimitIsUsed(t *testing.T) {
 			window time.Duration
 		}{{60, time.Minute}, {300, time.Minute}, {100, 10 * time.Second}, {1000, time.Hour}} {
 			t.Run(fmt.Sprintf("%s %d per %v", k.name, c.limit, c.window), func(t *testing.T) {
-				seeds := uint64(4)
+				t.Parallel()
+				seeds := uint64(3)
 				if c.window > time.Minute {
 					seeds = 1 // costs as much as all others together
 				}
@@ -67,7 +68,8 @@ func TestPromise8_AnnouncedLimitIsUsed(t *testing.T) {
 func TestPromise8_ShortWindowsAreUsed(t *testing.T) {
 	for _, k := range kinds[:3] {
 		t.Run(k.name, func(t *testing.T) {
-			for seed := range uint64(4) {
+			t.Parallel()
+			for seed := range uint64(3) {
 				w := newWorld(seed, k.make(50, time.Second), 50, true, 3)
 				w.latency = 10 * time.Millisecond
 				sweep(w)

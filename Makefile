@@ -28,11 +28,11 @@ demo: ## show it all: LeadGrid (a stand-in), Postgres, receiver and worker; Ctrl
 	@$(GO) build -o .tmp/demo/ ./cmd/receiver ./cmd/worker ./cmd/sandbox/demo
 	@.tmp/demo/demo
 
-# The simulator and the crash tests compute and wait for minutes under the race detector: the code they run meets it in other tests.
+# The simulators compute for minutes under the race detector, and the crash tests run programs: the code meets it in other tests.
 # Not from the cache: tests build programs that go knows nothing of. More packages at once than processors, as many wait.
 .PHONY: test
 test: withpg ## run all tests, on a Postgres of their own
-	@set -e; proofs='/internal/(simulate|crash)$$'; all=$$($(GO) list $(PACKAGES)); \
+	@set -e; proofs='/(internal/simulate|internal/crash|sync/budget)$$'; all=$$($(GO) list $(PACKAGES)); \
 	rest=$$(echo "$$all" | grep -vE "$$proofs" || true); proofs=$$(echo "$$all" | grep -E "$$proofs" || true); \
 	if [ -n "$$rest" ]; then $(WITHPG) $(GO) test $(RACE) -count=1 -p 3 $(TESTFLAGS) $$rest; fi; \
 	if [ -n "$$proofs" ]; then $(WITHPG) $(GO) test -count=1 $(TESTFLAGS) $$proofs; fi

@@ -283,7 +283,10 @@ func (v *verifier) lookAtPools(ctx context.Context) (findings []Finding, unsure 
 		if err := result.Scan(&id, &pool); err != nil {
 			return nil, false, fmt.Errorf("read pools: %w", err)
 		}
-		if v.told[contacts][id] && told[id] != pool {
+		v.mu.Lock() // others are looked at meanwhile
+		known := v.told[contacts][id]
+		v.mu.Unlock()
+		if known && told[id] != pool {
 			findings = append(findings, Finding{Table: contacts.name, ID: id, Problem: Different, Fields: []string{"pool"}})
 		}
 	}

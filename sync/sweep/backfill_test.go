@@ -23,6 +23,7 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/postgres"
+	"github.com/leadgrid-sync/leadgrid-sync/internal/ratio"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
@@ -38,8 +39,8 @@ import (
 // changed, beside one statement a row, with the WAL it writes after a checkpoint, table by table. Rounds are interleaved:
 // only ratios within a round mean anything.
 //
-// LeadGrid is played back from a recording over real HTTP, in this process: what that and plain HTTP alone cost is the
-// rows/s-read metric, the ceiling of any sweep here.
+// LeadGrid is played back from a recording over real HTTP, in this process: what that and plain HTTP alone cost is logged as
+// read/copy, the ceiling of any sweep here.
 func BenchmarkSweep(b *testing.B) {
 	for _, size := range []struct {
 		name      string
@@ -53,21 +54,34 @@ func BenchmarkSweep(b *testing.B) {
 			leadgrid := record(b, size.seed)
 			server := durable(b)
 			measure(b, leadgrid, migrated(b, server, "recording"), size.resources) // fills the recording
-			round := 0
+			var rounds []round
 			for b.Loop() {
-				round++
 				leadgrid.misses = 0
-				pool := migrated(b, server, fmt.Sprintf("round%d", round))
-				measure(b, leadgrid, pool, size.resources)
+				pool := migrated(b, server, fmt.Sprintf("round%d", len(rounds)+1))
+				rounds = append(rounds, measure(b, leadgrid, pool, size.resources))
 				if leadgrid.misses > 0 {
 					b.Logf("%d requests were not in the recording", leadgrid.misses)
 				}
 			}
+			report := func(unit string, of func(round) float64) {
+				var values []float64
+				for _, r := range rounds {
+					values = append(values, of(r))
+				}
+				ratio.Report(b, unit, values)
+			}
+			report("×copy", func(r round) float64 { return r.new / r.copy })
+			report("×single", func(r round) float64 { return r.unchanged / r.single })
+			report("WAL-B/row", func(r round) float64 { return r.wal })
+			b.ReportMetric(0, "ns/op")
 		})
 	}
 }
 
-func measure(b *testing.B, leadgrid *recording, pool *pgxpool.Pool, resources []string) {
+// round is what one round measured: rows a second, and bytes of WAL a row.
+type round struct{ read, new, copy, unchanged, single, wal float64 }
+
+func measure(b *testing.B, leadgrid *recording, pool *pgxpool.Pool, resources []string) round {
 	began := b.Elapsed()
 	replay(b, leadgrid)
 	reading := b.Elapsed() - began
@@ -89,16 +103,14 @@ func measure(b *testing.B, leadgrid *recording, pool *pgxpool.Pool, resources []
 	wal := walByTable(b, pool, from)
 	single := rowAtATime(b, pool)
 	rate := func(d time.Duration) float64 { return float64(rows) / d.Seconds() }
-	b.ReportMetric(float64(rows)/reading.Seconds(), "rows/s-read")
-	b.ReportMetric(rate(took), "rows/s-new")
-	b.ReportMetric(rate(copied), "rows/s-copy")
-	b.ReportMetric(rate(again), "rows/s-unchanged")
-	b.ReportMetric(single, "rows/s-single")
-	b.ReportMetric(float64(wal.total)/float64(rows), "WAL-B/row")
 	b.Logf("%d rows: new/copy %.3f, read/copy %.2f, unchanged/single %.1f, WAL a row unchanged %.1f: %s",
 		rows, copied.Seconds()/took.Seconds(), copied.Seconds()/reading.Seconds(), rate(again)/single,
 		float64(wal.total)/float64(rows), wal.perRow(rows))
 	b.Logf("CPU a row: new %s, copy %s, unchanged %s", newCPU.perRow(rows), copyCPU.perRow(rows), againCPU.perRow(rows))
+	return round{
+		read: rate(reading), new: rate(took), copy: rate(copied), unchanged: rate(again), single: single,
+		wal: float64(wal.total) / float64(rows),
+	}
 }
 
 // cpu is the processor time of this process, LeadGrid's recording included, and of its Postgres. Unlike the time that passes,

@@ -60,6 +60,7 @@ func Open(t testing.TB, url string) *pgxpool.Pool {
 	}
 	config.MaxConns = 10
 	config.ConnConfig.RuntimeParams["search_path"] = pgx.Identifier{Schemas.Mirror}.Sanitize()
+	config.ConnConfig.RuntimeParams["jit"] = "off"
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)

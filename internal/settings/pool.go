@@ -29,6 +29,9 @@ func (d Database) PoolConfig(application string) (*pgxpool.Config, error) {
 	}
 	params := config.ConnConfig.RuntimeParams
 	params["search_path"] = pgx.Identifier{d.Schema}.Sanitize()
+	if params["jit"] == "" {
+		params["jit"] = "off" // statements here take milliseconds, and compiling them a multiple of that
+	}
 	if params["application_name"] == "" {
 		params["application_name"] = application
 	}

@@ -47,7 +47,7 @@ func BenchmarkSweep(b *testing.B) {
 		resources []string
 		seed      leadgridtest.Size
 	}{
-		{"lists", []string{"contacts"}, leadgridtest.Size{Contacts: 5000}},
+		{"lists", []string{"contacts"}, leadgridtest.Size{Contacts: 20_000}},
 		{"everything", nil, leadgridtest.Size{Dossiers: 500, Contacts: 1000, Links: 750, Notes: 2500}},
 	} {
 		b.Run(size.name, func(b *testing.B) {
@@ -346,7 +346,7 @@ func migrated(b *testing.B, server *postgres.Server, name string) *pgxpool.Pool 
 		b.Fatal(err)
 	}
 	config.MaxConns = 16
-	config.ConnConfig.RuntimeParams["search_path"] = pgtest.Schemas.Mirror
+	config.ConnConfig.RuntimeParams["search_path"], config.ConnConfig.RuntimeParams["jit"] = pgtest.Schemas.Mirror, "off"
 	if err := migrations.Up(b.Context(), config.ConnConfig, pgtest.Schemas); err != nil {
 		b.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"image/color"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -13,17 +14,16 @@ func chart(figures []figure, path string) error {
 	p := plot.New()
 	p.Title.Text = "Measured against the target (1 = reached, 2 = twice as good)"
 	p.BackgroundColor = color.White
+	p.Y.Tick.Label.Font.Variant, p.Y.Tick.Label.Font.Size = "Sans", vg.Points(9)
+	p.X.Tick.Label.Font.Variant, p.Title.TextStyle.Font.Variant = "Sans", "Sans"
 	p.X.Min, p.X.Max = 0, 3
 	var bars plotter.Values
 	var names []string
 	for i := len(figures) - 1; i >= 0; i-- { // the first on top
 		f := figures[i]
 		bars = append(bars, min(f.share(), p.X.Max))
-		name := f.what
-		if f.against != "" {
-			name += ", against " + f.against
-		}
-		names = append(names, name+": "+f.show(f.median))
+		// What draws the text may have a wider font than what places it: the blanks are room for that.
+		names = append(names, f.what+": "+f.show(f.median)+strings.Repeat("\u00a0", 24))
 	}
 	drawn, err := plotter.NewBarChart(bars, vg.Points(12))
 	if err != nil {

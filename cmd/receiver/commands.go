@@ -7,7 +7,6 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
-	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 )
 
 const usage = `receiver takes LeadGrid's webhooks. Settings come from the environment.
@@ -29,7 +28,7 @@ func command(ctx context.Context, args []string, out io.Writer, serve func(conte
 		fmt.Fprint(out, usage)
 		return nil
 	case len(args) <= 2 && args[0] == "healthcheck":
-		return healthcheck(ctx, args[1:])
+		return admin.Healthcheck(ctx, args[1:], adminAddr)
 	}
 	return usageError(fmt.Sprintf("%q is not understood\n\n%s", args, usage))
 }
@@ -38,14 +37,3 @@ func command(ctx context.Context, args []string, out io.Writer, serve func(conte
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
-
-func healthcheck(ctx context.Context, urls []string) error {
-	if len(urls) == 1 {
-		return admin.Probe(ctx, urls[0])
-	}
-	config := struct{ settings.Admin }{settings.Admin{Addr: adminAddr}}
-	if err := settings.Load(&config); err != nil {
-		return err
-	}
-	return admin.Probe(ctx, admin.ReadyURL(config.Addr))
-}

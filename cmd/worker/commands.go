@@ -15,7 +15,6 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
-	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
@@ -76,7 +75,7 @@ func (p *program) listCommands(ctx context.Context, names []string, asJSON bool)
 	if err := settings.Load(&config); err != nil {
 		return err
 	}
-	pool, err := p.migrated(ctx, config.Database)
+	pool, err := migrated(ctx, config.Database, "leadgrid-commands")
 	if err != nil {
 		return err
 	}
@@ -171,7 +170,7 @@ func (p *program) planCommands(ctx context.Context, asJSON bool) error {
 	if err := settings.Load(&config); err != nil {
 		return err
 	}
-	pool, err := p.migrated(ctx, config.Database)
+	pool, err := migrated(ctx, config.Database, "leadgrid-commands")
 	if err != nil {
 		return err
 	}
@@ -206,7 +205,7 @@ func (p *program) settleCommand(ctx context.Context, id string, decision writeba
 	if err := settings.Load(&config); err != nil {
 		return err
 	}
-	pool, err := p.migrated(ctx, config.Database)
+	pool, err := migrated(ctx, config.Database, "leadgrid-commands")
 	if err != nil {
 		return err
 	}
@@ -234,19 +233,6 @@ func (p *program) reader(config *mirrorConfig, pool *pgxpool.Pool) (*observe.Obs
 	}
 	api = api.WithLimiter(engine.Budget.Share(budget.WriteBack))
 	return observe.New(api, engine.Mirror, engine.Gate), api, nil
-}
-
-// migrated opens the database and makes sure that the schema is there.
-func (p *program) migrated(ctx context.Context, database settings.Database) (*pgxpool.Pool, error) {
-	pool, err := database.Open(ctx, "leadgrid-commands")
-	if err != nil {
-		return nil, err
-	}
-	if err := migrations.Check(ctx, pool, schemas(database)); err != nil {
-		pool.Close()
-		return nil, err
-	}
-	return pool, nil
 }
 
 func (p *program) printJSON(value any) error {

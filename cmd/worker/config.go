@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -47,6 +48,19 @@ func newRunConfig() runConfig { return runConfig{Admin: settings.Admin{Addr: adm
 
 func schemas(database settings.Database) migrations.Schemas {
 	return migrations.Schemas{Mirror: database.Schema, Queue: database.QueueSchema}
+}
+
+// migrated opens the database and makes sure that its schema is one that this program knows.
+func migrated(ctx context.Context, database settings.Database, application string) (*pgxpool.Pool, error) {
+	pool, err := database.Open(ctx, application)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrations.Check(ctx, pool, schemas(database)); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
 }
 
 // otherWork is what only `worker run` does beside sweeps and events.

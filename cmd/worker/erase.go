@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
-	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
@@ -52,14 +51,11 @@ func (p *program) erase(ctx context.Context, erasure mirror.Erasure, asJSON bool
 	if err := settings.Load(&config); err != nil {
 		return err
 	}
-	pool, err := config.Open(ctx, "leadgrid-erase")
+	pool, err := migrated(ctx, config.Database, "leadgrid-erase")
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	if err := migrations.Check(ctx, pool, schemas(config.Database)); err != nil {
-		return err
-	}
 	mapping, err := config.Mappings.Load()
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
@@ -117,7 +118,9 @@ func (p *program) commands() *cobra.Command {
 			Use:   "healthcheck [URL]",
 			Short: "Ask a worker, by default the one on this machine, whether it is ready",
 			Args:  cobra.MaximumNArgs(1),
-			RunE:  does(healthcheck),
+			RunE: does(func(ctx context.Context, urls []string) error {
+				return admin.Healthcheck(ctx, urls, adminAddr)
+			}),
 		},
 		&cobra.Command{
 			Use:   "mappings",

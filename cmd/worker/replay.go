@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
-	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
 
@@ -48,14 +47,11 @@ func (p *program) replay(ctx context.Context, options replayOptions) error {
 	if err := settings.Load(&config); err != nil {
 		return err
 	}
-	pool, err := config.Open(ctx, "leadgrid-replay")
+	pool, err := migrated(ctx, config.Database, "leadgrid-replay")
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	if err := migrations.Check(ctx, pool, schemas(config.Database)); err != nil {
-		return err
-	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Schema: config.QueueSchema, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err

@@ -15,7 +15,6 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
-	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
@@ -39,14 +38,11 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	if err := settings.Load(&config); err != nil {
 		return err
 	}
-	pool, err := config.Open(ctx, "leadgrid-status")
+	pool, err := migrated(ctx, config.Database, "leadgrid-status")
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	if err := migrations.Check(ctx, pool, schemas(config.Database)); err != nil {
-		return err
-	}
 	status, err := readStatus(ctx, pool, budget.New(pool, budget.Options{}))
 	if err != nil {
 		return err

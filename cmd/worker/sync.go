@@ -17,7 +17,6 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
-	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
@@ -74,14 +73,11 @@ func (p *program) sync(ctx context.Context, options syncOptions) error {
 	if err := settings.Load(&config); err != nil {
 		return err
 	}
-	pool, err := config.Open(ctx, "leadgrid-sync")
+	pool, err := migrated(ctx, config.Database, "leadgrid-sync")
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	if err := migrations.Check(ctx, pool, schemas(config.Database)); err != nil {
-		return err
-	}
 	if config.Level > slog.LevelDebug {
 		config.Level = slog.LevelError // the progress says the rest, in fewer words
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/verify"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
-	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
 )
 
@@ -76,14 +75,11 @@ func (p *program) verify(ctx context.Context, options verifyOptions) error {
 }
 
 func (p *program) compare(ctx context.Context, config *mirrorConfig, options verifyOptions) (*verify.Report, error) {
-	pool, err := config.Open(ctx, "leadgrid-verify")
+	pool, err := migrated(ctx, config.Database, "leadgrid-verify")
 	if err != nil {
 		return nil, err
 	}
 	defer pool.Close()
-	if err := migrations.Check(ctx, pool, schemas(config.Database)); err != nil {
-		return nil, err
-	}
 	config.Level = max(config.Level, slog.LevelWarn)
 	engine, api, err := config.engine(pool, config.Logger(p.errs), prometheus.NewRegistry(), nil)
 	if err != nil {

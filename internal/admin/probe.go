@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 )
 
 // probeTimeout is above what /readyz takes when each of its checks hangs.
@@ -32,6 +34,19 @@ func Probe(ctx context.Context, url string) error {
 	}
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
 	return fmt.Errorf("%s answered %s: %s", url, response.Status, strings.ReplaceAll(strings.TrimSpace(string(body)), "\n", "; "))
+}
+
+// Healthcheck asks the program at the url given, or else the one on this machine, whether it is ready: the image holds no other
+// program that could. Without ADMIN_ADDR it listens on addr.
+func Healthcheck(ctx context.Context, urls []string, addr string) error {
+	if len(urls) == 1 {
+		return Probe(ctx, urls[0])
+	}
+	config := struct{ settings.Admin }{settings.Admin{Addr: addr}}
+	if err := settings.Load(&config); err != nil {
+		return err
+	}
+	return Probe(ctx, ReadyURL(config.Addr))
 }
 
 // ReadyURL is where a program on this machine whose ADMIN_ADDR is addr says whether it is ready.

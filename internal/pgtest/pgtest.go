@@ -69,6 +69,32 @@ func Open(t testing.TB, url string) *pgxpool.Pool {
 	return pool
 }
 
+// Own starts a server that nobody else writes to and returns a pool on its database, migrated: for tests that measure.
+// Both go when the test ends.
+func Own(t testing.TB, options postgres.Options) *pgxpool.Pool {
+	t.Helper()
+	server, err := postgres.Start(t.Context(), options)
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+	})
+	return Migrate(t, server.URL("postgres"))
+}
+
+// Migrate makes the schemas in an empty database and returns a pool on it, as Open does.
+func Migrate(t testing.TB, url string) *pgxpool.Pool {
+	t.Helper()
+	pool := Open(t, url)
+	if err := migrations.Up(t.Context(), pool.Config().ConnConfig, Schemas); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	return pool
+}
+
 // closePool fails the test instead of hanging it when a connection was never given back.
 func closePool(t testing.TB, pool *pgxpool.Pool) {
 	closed := make(chan struct{})

@@ -7,7 +7,6 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/postgres"
-	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 )
 
 // Bookkeeping stays small: at a request a second each costs one update of one row, and that little log.
@@ -16,15 +15,7 @@ func TestStoringLogsLittle(t *testing.T) {
 	sweep(w)
 	w.run(15 * time.Minute)
 	// A server of its own: what it logs is counted, and others write to the one that tests share.
-	server, err := postgres.Start(t.Context(), postgres.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = server.Stop() }()
-	pool := pgtest.Open(t, server.URL("postgres"))
-	if err := migrations.Up(t.Context(), pool.Config().ConnConfig, pgtest.Schemas); err != nil {
-		t.Fatal(err)
-	}
+	pool := pgtest.Own(t, postgres.Options{})
 	st := store{pool: pool}
 	var from, to int64
 	position := `SELECT pg_current_wal_insert_lsn() - '0/0'`

@@ -18,7 +18,6 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/internal/ratio"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
-	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
 )
@@ -65,24 +64,7 @@ type eventBench struct {
 }
 
 func newEventBench(b *testing.B) *eventBench {
-	server, err := postgres.Start(b.Context(), postgres.Options{Durable: true})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = server.Stop() })
-	config, err := pgxpool.ParseConfig(server.URL("postgres"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	config.ConnConfig.RuntimeParams["search_path"] = pgtest.Schemas.Mirror
-	if err := migrations.Up(b.Context(), config.ConnConfig, pgtest.Schemas); err != nil {
-		b.Fatal(err)
-	}
-	e := &eventBench{awaited: map[string]chan time.Time{}}
-	if e.pool, err = pgxpool.NewWithConfig(b.Context(), config); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(e.pool.Close)
+	e := &eventBench{awaited: map[string]chan time.Time{}, pool: pgtest.Own(b, postgres.Options{Durable: true})}
 	e.Server = leadgridtest.New(leadgridtest.Options{OnRequest: func(request leadgridtest.Request) (none leadgridtest.Fault) {
 		if request.Operation == "dossiers.get" {
 			e.heard(request.IDs[0])

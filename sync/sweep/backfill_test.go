@@ -27,7 +27,6 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
-	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
@@ -341,21 +340,7 @@ func migrated(b *testing.B, server *postgres.Server, name string) *pgxpool.Pool 
 	if _, err := conn.Exec(b.Context(), `CREATE DATABASE `+name); err != nil {
 		b.Fatal(err)
 	}
-	config, err := pgxpool.ParseConfig(server.URL(name))
-	if err != nil {
-		b.Fatal(err)
-	}
-	config.MaxConns = 16
-	config.ConnConfig.RuntimeParams["search_path"], config.ConnConfig.RuntimeParams["jit"] = pgtest.Schemas.Mirror, "off"
-	if err := migrations.Up(b.Context(), config.ConnConfig, pgtest.Schemas); err != nil {
-		b.Fatal(err)
-	}
-	pool, err := pgxpool.NewWithConfig(b.Context(), config)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(pool.Close)
-	return pool
+	return pgtest.Migrate(b, server.URL(name))
 }
 
 func position(b *testing.B, pool *pgxpool.Pool) (lsn string) {

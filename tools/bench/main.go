@@ -28,6 +28,7 @@ var suites = []suite{
 	{"cmd/receiver", "^BenchmarkReceiver"},
 	{"sync/jobs", "^BenchmarkEvent$"},
 	{"sync/sweep", "^BenchmarkSweep$"},
+	{"internal/simulate", "^BenchmarkLimit$"},
 	{"sync/writeback", "^BenchmarkCommands$"},
 }
 
@@ -53,6 +54,7 @@ var targets = []target{
 	{"backfill of lists, rows/s", "one COPY of the same rows", "Sweep/lists", "×copy", .5, false, "×"},
 	{"full sync over unchanged lists, rows/s", "one statement a row", "Sweep/lists", "×single", 45, false, "×"},
 	{"WAL of a full sync over unchanged lists", "", "Sweep/lists", "WAL-B/row", 30, true, " B/row"},
+	{"time of a full sync under an announced limit", "requests by limit", "Limit", "×least", 1.05, true, "×"},
 	{"backfill of everything, rows/s", "one COPY of the same rows", "Sweep/everything", "×copy", .5, false, "×"},
 	{"full sync over everything unchanged, rows/s", "one statement a row", "Sweep/everything", "×single", 45, false, "×"},
 	{"WAL of a full sync over everything unchanged", "", "Sweep/everything", "WAL-B/row", 30, true, " B/row"},

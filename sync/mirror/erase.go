@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,74 +37,6 @@ func (t *table) withoutPerson(object mappings.Object) mappings.Object {
 		}
 	}
 	return rest
-}
-
-// suppressed finds, by position, which of ids stand in erasures, and which of them because LeadGrid had deleted them.
-const suppressed = `
-	SELECT k.n, e.reason = '` + ErasedUpstream + `' FROM unnest($1::text[]) WITH ORDINALITY AS k (id, n)
-	JOIN erasures e ON e.token = erasure_token($2, k.id)
-	WHERE EXISTS (SELECT FROM erasures)`
-
-// queueSuppressed looks up which of the sightings are about somebody who was erased: whatever the read told of them, nothing
-// but what remains may land (promise 11). A contact whose erasure followed its deletion in LeadGrid, and that a later read
-// shows again, is back: there was a mistake in LeadGrid, or it took the deletion back.
-func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*sighting) {
-	if !t.erasable() {
-		return
-	}
-	ids := make([]string, 0, len(sightings))
-	numbers := make([]int64, 0, len(sightings))
-	of := mappings.Dossiers
-	for _, read := range reads {
-		for _, s := range read.sightings {
-			numbers = append(numbers, read.Number)
-			id := s.row.id()
-			if t.mapping.Kind == mappings.Notes {
-				if id = text(s.told, "dossier_id"); id == "" {
-					id = read.Parent
-				}
-			}
-			ids = append(ids, id)
-		}
-	}
-	if t.mapping.Kind == mappings.Contacts || t.mapping.Kind == mappings.Links {
-		of = mappings.Contacts
-	}
-	batch.Queue(suppressed, ids, of).Query(func(r pgx.Rows) error {
-		var n int64
-		var deleted bool
-		_, err := pgx.ForEachRow(r, []any{&n, &deleted}, func() error {
-			s := sightings[n-1]
-			if deleted && t.mapping.Kind == mappings.Contacts && s.row.deleted && s.row.later < numbers[n-1] {
-				s.row.returned = true
-				return nil
-			}
-			s.row.erased = true
-			s.told = t.withoutPerson(s.told)
-			s.body, s.hash = encode(s.told), t.hash(s.told)
-			return nil
-		})
-		return err
-	})
-}
-
-// restore lets the data of people land again who are back in LeadGrid.
-func (m *Mirror) restore(ctx context.Context, tx pgx.Tx, rows []*row) error {
-	var back []string
-	for _, row := range rows {
-		if row.returned {
-			back = append(back, row.id())
-		}
-	}
-	if len(back) == 0 {
-		return nil
-	}
-	_, err := tx.Exec(ctx, `DELETE FROM erasures WHERE token IN (SELECT erasure_token($1, k.id) FROM unnest($2::text[]) AS k (id))`,
-		mappings.Contacts, back)
-	if err != nil {
-		return fmt.Errorf("take back the erasure of people who are back: %w", err)
-	}
-	return nil
 }
 
 // Why a person was erased.
@@ -233,33 +164,6 @@ func (m *Mirror) lockPeople(ctx context.Context, tx pgx.Tx) error {
 	return tx.SendBatch(ctx, batch).Close()
 }
 
-// suppress keeps the erased from coming back, and notes the dossiers that somebody must decide about: once a name is gone,
-// nothing finds them by it.
-func (c *Certificate) suppress(ctx context.Context, tx pgx.Tx, dossiers []string) error {
-	var contact, kept []string
-	for _, d := range c.Dossiers {
-		if !d.Erased {
-			contact, kept = append(contact, d.ContactID), append(kept, d.ID)
-		}
-	}
-	_, err := tx.Exec(ctx, `
-		INSERT INTO erasures (token, kind, reason, dossiers)
-		SELECT DISTINCT erasure_token($1, k.id), $1, $3,
-		       (SELECT array_agg(DISTINCT d.id) FROM unnest($4::text[], $5::text[]) AS d (contact_id, id) WHERE d.contact_id = k.id)
-		FROM unnest($2::text[]) AS k (id)
-		ON CONFLICT (token) DO UPDATE SET dossiers = excluded.dossiers,
-			reason = CASE excluded.reason WHEN '`+ErasedByCommand+`' THEN excluded.reason ELSE erasures.reason END`,
-		mappings.Contacts, c.Contacts, c.Reason, contact, kept)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, `
-		INSERT INTO erasures (token, kind, reason)
-		SELECT DISTINCT erasure_token($1, k.id), $1, $3 FROM unnest($2::text[]) AS k (id)
-		ON CONFLICT DO NOTHING`, mappings.Dossiers, dossiers, c.Reason)
-	return err
-}
-
 func (c *Certificate) add(table string, rows int64, what string) {
 	if rows > 0 {
 		c.Removed = append(c.Removed, Removed{table, rows, what})
@@ -323,108 +227,6 @@ func clearedColumns(ctx context.Context, tx pgx.Tx, name string, remain []string
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
-}
-
-// dossiersAbout lists the dossiers that are about these contacts as far as anyone can tell, those erased already excepted.
-func dossiersAbout(ctx context.Context, tx pgx.Tx, contacts []string) ([]DossierAbout, error) {
-	rows, err := tx.Query(ctx, `
-		WITH people AS (
-			SELECT k.id, nullif(lower(c.email), '') AS email, nullif(lower(c.full_name), '') AS name, nullif(c.phone, '') AS phone
-			FROM unnest($1::text[]) AS k (id) LEFT JOIN contacts c ON c.id = k.id
-		), reasons AS (
-			SELECT l.contact_id, l.dossier_id, 'linked' AS why FROM dossier_contacts l WHERE l.contact_id = ANY ($1)
-			UNION SELECT k.id, unnest(e.dossiers), 'listed before'
-			FROM unnest($1::text[]) AS k (id) JOIN erasures e ON e.token = erasure_token('contacts', k.id)
-			UNION SELECT d.contact_id, d.id, 'created for the contact' FROM dossiers d WHERE d.contact_id = ANY ($1)
-			UNION SELECT p.id, d.id, 'same e-mail' FROM people p JOIN dossiers d ON lower(d.email) = p.email
-			UNION SELECT p.id, d.id, 'same phone' FROM people p JOIN dossiers d ON d.phone = p.phone
-			UNION SELECT p.id, d.id, 'same name' FROM people p JOIN dossiers d ON p.name IN (lower(d.name), lower(d.contact_person))
-		)
-		SELECT r.contact_id, r.dossier_id, array_agg(r.why ORDER BY r.why), d._deleted_at IS NOT NULL, false
-		FROM reasons r JOIN dossiers d ON d.id = r.dossier_id AND d._erased_at IS NULL
-		GROUP BY r.contact_id, r.dossier_id, d._deleted_at ORDER BY 1, 2`, contacts)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[DossierAbout])
-}
-
-// people is what gives the erased away wherever it stands.
-type people struct {
-	ids      []string // of contacts
-	words    []string // names, addresses, numbers; in lower case
-	dossiers []string // about them
-}
-
-func loadPeople(ctx context.Context, tx pgx.Tx, contacts []string) (*people, error) {
-	p := &people{ids: contacts}
-	err := p.addWords(ctx, tx, `
-		SELECT v FROM contacts c, unnest(ARRAY[c.full_name, c.email, c.phone, c.linkedin_url]) AS v WHERE c.id = ANY ($1)
-		UNION SELECT v FROM contacts_history c, unnest(ARRAY[c.full_name, c.email, c.phone, c.linkedin_url]) AS v WHERE c.id = ANY ($1)
-		UNION SELECT v FROM dossier_contacts l, unnest(ARRAY[l.full_name, l.email]) AS v WHERE l.contact_id = ANY ($1)
-		UNION SELECT v FROM dossier_contacts_history l, unnest(ARRAY[l.full_name, l.email]) AS v WHERE l.contact_id = ANY ($1)`, contacts)
-	return p, err
-}
-
-// addDossiers adds what the rows of dossiers that go as well say about them.
-func (p *people) addDossiers(ctx context.Context, tx pgx.Tx, dossiers []string) error {
-	return p.addWords(ctx, tx, `
-		SELECT v FROM dossiers d, unnest(ARRAY[d.name, d.email, d.phone]) AS v WHERE d.id = ANY ($1)
-		UNION SELECT v FROM dossiers_history d, unnest(ARRAY[d.name, d.email, d.phone]) AS v WHERE d.id = ANY ($1)
-		UNION SELECT content FROM notes WHERE dossier_id = ANY ($1)
-		UNION SELECT content FROM notes_history WHERE dossier_id = ANY ($1)`, dossiers)
-}
-
-func (p *people) addWords(ctx context.Context, tx pgx.Tx, sql string, ids []string) error {
-	rows, err := tx.Query(ctx, sql, ids)
-	if err != nil {
-		return err
-	}
-	words, err := pgx.CollectRows(rows, pgx.RowTo[*string])
-	for _, word := range words {
-		// What is shorter than that stands everywhere and gives nobody away.
-		if word != nil && len([]rune(strings.TrimSpace(*word))) >= 4 {
-			p.words = append(p.words, strings.ToLower(strings.TrimSpace(*word)))
-		}
-	}
-	return err
-}
-
-// in reports whether a text that may be JSON, or nearly, mentions them.
-func (p *people) in(text []byte) bool {
-	plain := strings.ToLower(string(text))
-	readable := strings.ToLower(unescape(string(text)))
-	return slices.ContainsFunc(append(p.words, p.ids...), func(word string) bool {
-		word = strings.ToLower(word)
-		return strings.Contains(plain, word) || strings.Contains(readable, word)
-	})
-}
-
-// unescape reads what can be read of JSON's escapes, wherever they stand.
-func unescape(text string) string {
-	var b strings.Builder
-	for i := 0; i < len(text); {
-		if text[i] != '\\' || i+1 == len(text) {
-			b.WriteByte(text[i])
-			i++
-			continue
-		}
-		end := i + 2
-		if text[i+1] == 'u' {
-			end = i + 6
-			if strings.HasPrefix(text[min(end, len(text)):], `\u`) {
-				end += 6 // perhaps the other half of a pair
-			}
-		}
-		end = min(end, len(text))
-		var s string
-		if json.Unmarshal([]byte(`"`+text[i:end]+`"`), &s) != nil {
-			s, end = text[i:i+2], i+2
-		}
-		b.WriteString(s)
-		i = end
-	}
-	return b.String()
 }
 
 // eraseGone erases what a removal from LeadGrid leaves nobody a reason to keep: people who are gone, and dossiers about

@@ -176,7 +176,7 @@ var defects = []defect{
 	{
 		"always-written", "a row is written even if nothing about it changed", []int{2, 3, 5},
 		[]edit{
-			{"sync/mirror/apply.go", `same := !row.deleted &&`, `same := !planted("always-written") && !row.deleted &&`},
+			{"sync/mirror/load.go", `same := !row.deleted &&`, `same := !planted("always-written") && !row.deleted &&`},
 			{"sync/mirror/apply.go", `case row.exists && !row.deleted && read.Whole &&`, `case !planted("always-written") && row.exists && !row.deleted && read.Whole &&`},
 			{"sync/mirror/apply.go", `	if row.exists && !row.deleted && hash == row.hash {`, `	if row.exists && !row.deleted && hash == row.hash && !planted("always-written") {`},
 		},

@@ -1,0 +1,105 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
+)
+
+// suppress keeps the erased from coming back, and notes the dossiers that somebody must decide about: once a name is gone,
+// nothing finds them by it.
+func (c *Certificate) suppress(ctx context.Context, tx pgx.Tx, dossiers []string) error {
+	var contact, kept []string
+	for _, d := range c.Dossiers {
+		if !d.Erased {
+			contact, kept = append(contact, d.ContactID), append(kept, d.ID)
+		}
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO erasures (token, kind, reason, dossiers)
+		SELECT DISTINCT erasure_token($1, k.id), $1, $3,
+		       (SELECT array_agg(DISTINCT d.id) FROM unnest($4::text[], $5::text[]) AS d (contact_id, id) WHERE d.contact_id = k.id)
+		FROM unnest($2::text[]) AS k (id)
+		ON CONFLICT (token) DO UPDATE SET dossiers = excluded.dossiers,
+			reason = CASE excluded.reason WHEN '`+ErasedByCommand+`' THEN excluded.reason ELSE erasures.reason END`,
+		mappings.Contacts, c.Contacts, c.Reason, contact, kept)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO erasures (token, kind, reason)
+		SELECT DISTINCT erasure_token($1, k.id), $1, $3 FROM unnest($2::text[]) AS k (id)
+		ON CONFLICT DO NOTHING`, mappings.Dossiers, dossiers, c.Reason)
+	return err
+}
+
+// suppressed finds, by position, which of ids stand in erasures, and which of them because LeadGrid had deleted them.
+const suppressed = `
+	SELECT k.n, e.reason = '` + ErasedUpstream + `' FROM unnest($1::text[]) WITH ORDINALITY AS k (id, n)
+	JOIN erasures e ON e.token = erasure_token($2, k.id)
+	WHERE EXISTS (SELECT FROM erasures)`
+
+// queueSuppressed looks up which of the sightings are about somebody who was erased: whatever the read told of them, nothing
+// but what remains may land (promise 11). A contact whose erasure followed its deletion in LeadGrid, and that a later read
+// shows again, is back: there was a mistake in LeadGrid, or it took the deletion back.
+func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*sighting) {
+	if !t.erasable() {
+		return
+	}
+	ids := make([]string, 0, len(sightings))
+	numbers := make([]int64, 0, len(sightings))
+	of := mappings.Dossiers
+	for _, read := range reads {
+		for _, s := range read.sightings {
+			numbers = append(numbers, read.Number)
+			id := s.row.id()
+			if t.mapping.Kind == mappings.Notes {
+				if id = text(s.told, "dossier_id"); id == "" {
+					id = read.Parent
+				}
+			}
+			ids = append(ids, id)
+		}
+	}
+	if t.mapping.Kind == mappings.Contacts || t.mapping.Kind == mappings.Links {
+		of = mappings.Contacts
+	}
+	batch.Queue(suppressed, ids, of).Query(func(r pgx.Rows) error {
+		var n int64
+		var deleted bool
+		_, err := pgx.ForEachRow(r, []any{&n, &deleted}, func() error {
+			s := sightings[n-1]
+			if deleted && t.mapping.Kind == mappings.Contacts && s.row.deleted && s.row.later < numbers[n-1] {
+				s.row.returned = true
+				return nil
+			}
+			s.row.erased = true
+			s.told = t.withoutPerson(s.told)
+			s.body, s.hash = encode(s.told), t.hash(s.told)
+			return nil
+		})
+		return err
+	})
+}
+
+// restore lets the data of people land again who are back in LeadGrid.
+func (m *Mirror) restore(ctx context.Context, tx pgx.Tx, rows []*row) error {
+	var back []string
+	for _, row := range rows {
+		if row.returned {
+			back = append(back, row.id())
+		}
+	}
+	if len(back) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM erasures WHERE token IN (SELECT erasure_token($1, k.id) FROM unnest($2::text[]) AS k (id))`,
+		mappings.Contacts, back)
+	if err != nil {
+		return fmt.Errorf("take back the erasure of people who are back: %w", err)
+	}
+	return nil
+}

@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -133,6 +134,11 @@ func TestPromise6_PagesSmallerThanTold(t *testing.T) {
 				Habits: leadgridtest.Habits{MaxPerPage: 10, MetaPerPage: "asked", MetaTotal: total},
 			}}, jobs.Config{})
 			w.Seed(leadgridtest.Size{Dossiers: 12, Contacts: 35, Links: 10, Notes: 30})
+			for n := range 25 {
+				if _, err := w.AddNote(w.DossierIDs()[0], fmt.Sprintf("Called %d times", n), true); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if s := w.sync(t); s.State != sweep.Done {
 				t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
@@ -149,6 +150,50 @@ func TestADoubtIsNotAskedAboutForEver(t *testing.T) {
 				t.Fatalf("the sweep ended as %s: %v", s.State, s.Message)
 			}
 			w.sync(t)
+			w.wantEqual(t, oracle.Options{})
+		})
+	}
+}
+
+// For a moment, while a full sweep reads the links or notes of dossiers, or the stages of flows, another organization is behind
+// the key: everything is 404 then, and nothing of that may be believed.
+func TestPromise6_AnotherOrganizationForAMoment(t *testing.T) {
+	for _, operation := range []string{"links.list", "notes.list", "stages.list"} {
+		t.Run(operation, func(t *testing.T) {
+			t.Parallel()
+			var w *world
+			var other *leadgridtest.Organization
+			var seen atomic.Int32
+			w = prepareWorld(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) (none leadgridtest.Fault) {
+				if r.Operation == operation {
+					switch seen.Add(1) {
+					case 1:
+						w.SetKey(w.Key(), other)
+					case 4:
+						w.SetKey(w.Key(), w.Organization)
+					}
+				}
+				return none
+			}}, jobs.Config{ProbeEvery: 50 * time.Millisecond})
+			w.Seed(leadgridtest.Size{Dossiers: 20, Contacts: 20, Links: 30, Notes: 60})
+			other = w.NewOrganization()
+			other.Seed(leadgridtest.Size{Dossiers: 5, Contacts: 5})
+			w.start(t)
+			id := w.request(t, sweep.Full)
+			waitFor(t, "the other organization to be asked", func() bool { return seen.Load() > 0 })
+			waitFor(t, "the sweep to end", func() bool {
+				// Somebody sees the mistake and mends it, at the latest when nothing is asked any more.
+				if pauses, err := access.Pauses(t.Context(), w.pool); err == nil && len(pauses) > 0 {
+					w.SetKey(w.Key(), w.Organization)
+					if err := w.engine.Gate.ProbeNow(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return w.load(t, id).Ended()
+			})
+			if s := w.load(t, id); s.State != sweep.Done {
+				t.Fatalf("the sweep ended as %s: %v", s.State, s.Message)
+			}
 			w.wantEqual(t, oracle.Options{})
 		})
 	}

@@ -204,6 +204,27 @@ func TestPromise4_OlderUpdatedAtIsRefusedUntilNoReplicaCanLag(t *testing.T) {
 	f.want("name", f.one(`SELECT name FROM dossiers WHERE id = 'd'`), "old")
 }
 
+// A row that was shown older than it is known, and is then not there at all, is in doubt no more: only a complete sweep that
+// does not see it says anything.
+func TestPromise5_MissingIsNotOlder(t *testing.T) {
+	f := newFixture(t)
+	f.apply(get(f.begin(), `{"id":"d","name":"new","updated_at":"2026-01-02T00:00:00Z"}`))
+	f.apply(get(f.begin(), `{"id":"d","name":"old","updated_at":"2026-01-01T00:00:00Z"}`))
+	f.want("doubt", f.one(`SELECT reason FROM sync_doubts`), "older")
+	err := f.InTx(t.Context(), func(tx pgx.Tx) error {
+		confirmed, err := f.NotFound(t.Context(), tx, mappings.Dossiers, "d", f.begin())
+		if confirmed {
+			t.Error("it is taken for gone")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.want("doubt after the 404", f.one(`SELECT reason FROM sync_doubts`), "<no row>")
+	f.want("row", f.one(`SELECT name FROM dossiers WHERE _deleted_at IS NULL`), "new")
+}
+
 func TestPromise4_EqualUpdatedAtProvesNothing(t *testing.T) {
 	f := newFixture(t)
 	f.apply(get(f.begin(), `{"id":"d","name":"a","updated_at":"2026-01-02T00:00:00Z"}`))

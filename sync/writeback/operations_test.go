@@ -108,6 +108,31 @@ func TestEveryOperation(t *testing.T) {
 	}
 }
 
+// A contact counts its dossiers, also when it was read for the last time before it got one.
+func TestLinkIsCountedOnTheContact(t *testing.T) {
+	t.Parallel()
+	w := newRig(t, leadgridtest.Options{})
+	w.start(options())
+	contact := *w.done(w.write(`create_contact('Ann Peeters')`)).LeadGridID
+	other := *w.done(w.write(`create_contact('Bob Claes')`)).LeadGridID
+	w.confirmed()
+	count := func(contact, want string) {
+		t.Helper()
+		var got string
+		if w.scan(`SELECT dossier_count::text FROM contacts WHERE id = '`+contact+`'`, &got); got != want {
+			t.Errorf("%s counts %s dossiers, not %s", contact, got, want)
+		}
+	}
+	dossier := w.write(`create_dossier('candidate', 'Ann Peeters', contact_id => $1)`, contact)
+	w.done(w.write(`link_contact($1, $2, 'other')`, dossier, other))
+	w.confirmed()
+	count(contact, "1")
+	count(other, "1")
+	w.done(w.write(`unlink_contact($1, $2)`, dossier, other))
+	w.confirmed()
+	count(other, "0")
+}
+
 func TestExpectedRefusesALostUpdate(t *testing.T) {
 	t.Parallel()
 	w := newRig(t, leadgridtest.Options{Settings: leadgridtest.Settings{Habits: leadgridtest.Habits{Timestamps: "mixed"}}})

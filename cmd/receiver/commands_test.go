@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -43,5 +45,14 @@ func TestCommands(t *testing.T) {
 	}
 	if served != 1 {
 		t.Errorf("served %d times, want once", served)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	_, setting := loadConfig() // without any
+	for err, want := range map[error]int{setting: 2, usageError("what?"): 2, io.ErrUnexpectedEOF: 1} {
+		if got := exitCode(fmt.Errorf("wrapped: %w", err)); got != want {
+			t.Errorf("%v: %d, want %d", err, got, want)
+		}
 	}
 }

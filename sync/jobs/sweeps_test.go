@@ -158,18 +158,21 @@ func TestADoubtIsNotAskedAboutForEver(t *testing.T) {
 // For a moment, while a full sweep reads the links or notes of dossiers, or the stages of flows, another organization is behind
 // the key: everything is 404 then, and nothing of that may be believed.
 func TestPromise6_AnotherOrganizationForAMoment(t *testing.T) {
-	for _, operation := range []string{"links.list", "notes.list", "stages.list"} {
-		t.Run(operation, func(t *testing.T) {
+	for _, test := range []struct {
+		operation string
+		requests  int32 // after which it is the right one again; 0 for when the mistake has been noticed
+	}{{"links.list", 3}, {"notes.list", 3}, {"stages.list", 3}, {"links.list", 0}, {"notes.list", 0}, {"stages.list", 0}} {
+		t.Run(fmt.Sprint(test.operation, " ", test.requests), func(t *testing.T) {
 			t.Parallel()
 			var w *world
 			var other *leadgridtest.Organization
 			var seen atomic.Int32
 			w = prepareWorld(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) (none leadgridtest.Fault) {
-				if r.Operation == operation {
-					switch seen.Add(1) {
-					case 1:
+				if r.Operation == test.operation {
+					switch n := seen.Add(1); {
+					case n == 1:
 						w.SetKey(w.Key(), other)
-					case 4:
+					case n-1 == test.requests:
 						w.SetKey(w.Key(), w.Organization)
 					}
 				}
@@ -182,7 +185,6 @@ func TestPromise6_AnotherOrganizationForAMoment(t *testing.T) {
 			id := w.request(t, sweep.Full)
 			waitFor(t, "the other organization to be asked", func() bool { return seen.Load() > 0 })
 			waitFor(t, "the sweep to end", func() bool {
-				// Somebody sees the mistake and mends it, at the latest when nothing is asked any more.
 				if pauses, err := access.Pauses(t.Context(), w.pool); err == nil && len(pauses) > 0 {
 					w.SetKey(w.Key(), w.Organization)
 					if err := w.engine.Gate.ProbeNow(t.Context()); err != nil {

@@ -305,6 +305,7 @@ func TestPromise6_ContactThatComesBackIsWhole(t *testing.T) {
 			ON CONFLICT (kind, id) DO UPDATE SET observation = excluded.observation`, f.begin().Number)
 		f.apply(contact(late))
 		f.want(reason+": after a read from before", f.one(`SELECT full_name FROM contacts`), "<null>")
+		f.want(reason+": kept out", f.one(`SELECT count(*)::text FROM erasures`), "1")
 
 		f.apply(contact(f.begin()))
 		link.Observation = f.begin()

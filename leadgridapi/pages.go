@@ -47,26 +47,30 @@ type Meta struct {
 // UnmarshalJSON decodes m as the package documentation says of objects.
 func (m *Meta) UnmarshalJSON(raw []byte) error { return decode(raw, m, &m.Raw) }
 
+// Ends reports whether a page of so many objects, asked for with [MaxPerPage],
+// surely ends its list, seen being how many came with it and before it: it is
+// empty, or shorter than pages are and all that the list counts were seen. The
+// count alone proves nothing, and a short page before it is reached may be all
+// that LeadGrid serves at once.
+func (m Meta) Ends(objects, seen int) bool {
+	size := MaxPerPage
+	if m.PerPage != nil {
+		size = *m.PerPage
+	}
+	switch {
+	case objects == 0:
+		return true
+	case m.Total != nil:
+		return objects < size && seen == *m.Total
+	}
+	return m.PerPage != nil && objects < size
+}
+
 // A Page is one page of a list.
 type Page[T any] struct {
 	Items []T
 	Meta  Meta
 	Raw   json.RawMessage // the whole answer
-}
-
-// last reports whether p, with which so many objects came, surely ends its
-// list: it is empty, or shorter than its Meta says pages are and all that Meta
-// counts came. The number asked for says nothing, since LeadGrid may serve
-// smaller pages, and a short page before the total is reached may be one.
-func (p Page[T]) last(yielded int) bool {
-	switch m := p.Meta; {
-	case len(p.Items) == 0:
-		return true
-	case m.PerPage == nil || len(p.Items) >= *m.PerPage:
-		return false
-	default:
-		return m.Total == nil || yielded == *m.Total
-	}
 }
 
 // pages iterates over the objects of a list, page by page. LeadGrid does not say
@@ -104,7 +108,7 @@ func pages[T any](fetch func(PageRequest) (Page[T], error), key func(T) string) 
 				}
 			}
 			yielded += len(page.Items)
-			if page.last(yielded) {
+			if page.Meta.Ends(len(page.Items), yielded) {
 				return
 			}
 			if n == 1 {

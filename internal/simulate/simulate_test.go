@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 12, "how many seeds to simulate")
+	seeds = flag.Int("seeds", 24, "how many seeds to simulate")
 	first = flag.Uint64("first", 1, "the first seed")
 	only  = flag.String("only", "", "simulate these seeds instead, with commas between them")
 )

@@ -150,29 +150,12 @@ func (o *Observer) readAll(ctx context.Context, l list) (read mirror.Complete, s
 		if meta.Total != nil {
 			totals[*meta.Total] = true
 		}
-		if last(len(objects), len(seen), l.from, meta) {
+		if meta.Ends(len(objects), (l.from-1)*leadgridapi.MaxPerPage+len(seen)) {
 			break
 		}
 	}
 	sure = len(totals) == 0 && len(read.Pages) <= 1 || len(totals) == 1 && totals[len(idsOf(read))]
 	return read, sure, read.First, nil
-}
-
-// last tells whether a page surely ends the list: it is shorter than pages are, and as many objects have been seen as LeadGrid
-// counts, if it counts them. The count alone is no proof, and a short page before it is reached may be all that LeadGrid
-// serves at once. From is the page the reading began with.
-func last(objects, seen, from int, meta leadgridapi.Meta) bool {
-	size := leadgridapi.MaxPerPage
-	if meta.PerPage != nil {
-		size = *meta.PerPage
-	}
-	switch {
-	case objects == 0:
-		return true
-	case meta.Total != nil:
-		return objects < size && (from-1)*size+seen == *meta.Total
-	}
-	return meta.PerPage != nil && objects < size
 }
 
 // adopt fills in the parent's id where LeadGrid leaves it out of the objects: they came from that parent's path.

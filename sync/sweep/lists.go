@@ -188,6 +188,7 @@ func (w *Sweeper) compare(
 		if err != nil {
 			return err
 		}
+		s.RowsChanged += int64(result.Changed)
 		var told mappings.Object
 		if err := json.Unmarshal(object, &told); err == nil && !result.NotFound {
 			listed[id] = told

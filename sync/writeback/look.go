@@ -338,8 +338,7 @@ func pages(page func(leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Me
 				fresh++
 			}
 		}
-		short := meta.PerPage != nil && len(objects) < *meta.PerPage
-		if fresh == 0 || short && (meta.Total == nil || len(seen) == *meta.Total) {
+		if fresh == 0 || meta.Ends(len(objects), len(seen)) {
 			return nil
 		}
 	}

@@ -139,7 +139,7 @@ var defects = []defect{
 	},
 	{
 		"first-page", "only the first page of a dossier's notes is read", []int{28, 7},
-		[]edit{{"sync/observe/complete.go", `		if last(len(objects), len(seen), l.from, meta) {`, `		if planted("first-page") || last(len(objects), len(seen), l.from, meta) {`}},
+		[]edit{{"sync/observe/complete.go", `		if meta.Ends(len(objects), (l.from-1)*leadgridapi.MaxPerPage+len(seen)) {`, `		if planted("first-page") || meta.Ends(len(objects), (l.from-1)*leadgridapi.MaxPerPage+len(seen)) {`}},
 	},
 	{
 		"lost-stage", "some stage_changed events do not reach the history", []int{1, 5},

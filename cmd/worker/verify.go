@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -93,11 +94,11 @@ func (p *program) compare(ctx context.Context, config *mirrorConfig, options ver
 		return nil, err
 	}
 	sharing, stop := context.WithCancel(ctx)
-	shared := make(chan error, 1)
-	go func() { shared <- engine.Budget.Run(sharing) }()
+	var shared sync.WaitGroup
+	shared.Go(func() { _ = engine.Budget.Run(sharing) }) // what it returns is that it was stopped
 	defer func() {
 		stop()
-		_ = <-shared // what it returns is that it was stopped
+		shared.Wait()
 	}()
 	return verify.Run(ctx, pool, api.WithLimiter(engine.Budget.Share(budget.Sweeps)), verify.Options{Sample: options.sample, Mapping: mapping})
 }

@@ -153,9 +153,9 @@ func nanoseconds(t time.Time) string { return strconv.FormatInt(t.UnixNano(), 10
 // attributes encodes texts and whole numbers; there are no others.
 func attributes(all []attribute.KeyValue) (encoded []keyValue) {
 	for _, one := range all {
-		value := map[string]any{"stringValue": one.Value.Emit()}
+		value := map[string]any{"stringValue": one.Value.String()}
 		if one.Value.Type() == attribute.INT64 {
-			value = map[string]any{"intValue": one.Value.Emit()}
+			value = map[string]any{"intValue": one.Value.String()}
 		}
 		encoded = append(encoded, keyValue{string(one.Key), value})
 	}

@@ -23,7 +23,7 @@ func listContacts(c *call) (got answer, err error) {
 		f.match = func(s *slot[contact]) bool { return s.row.mentions(search) }
 	}
 	err = c.organization.view(c.lag, func(s *state) (err error) {
-		got, err = listTable(c, Contacts, s.contacts, f, func(s *slot[contact], w *writer) {
+		got, err = listTable(c, s.contacts, f, func(s *slot[contact], w *writer) {
 			w.object(Contacts, s.id, func(v visit) { s.row.each(len(s.links), v) })
 		})
 		return err

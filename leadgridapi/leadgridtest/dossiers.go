@@ -23,7 +23,7 @@ func listDossiers(c *call) (got answer, err error) {
 		f.match = func(s *slot[dossier]) bool { return s.row.stageID != nil && *s.row.stageID == stage }
 	}
 	err = c.organization.view(c.lag, func(s *state) (err error) {
-		got, err = listTable(c, Dossiers, s.dossiers, f, func(d *slot[dossier], w *writer) {
+		got, err = listTable(c, s.dossiers, f, func(d *slot[dossier], w *writer) {
 			w.object(Dossiers, d.id, func(v visit) { d.row.each(c.organization.id, v) })
 		})
 		return err

@@ -16,7 +16,7 @@ func listFlows(c *call) (got answer, err error) {
 		f.classes = []int{index(dossierTypes, typ)}
 	}
 	err = c.organization.view(c.lag, func(s *state) (err error) {
-		got, err = listTable(c, Flows, s.flows, f, func(s *slot[flow], w *writer) {
+		got, err = listTable(c, s.flows, f, func(s *slot[flow], w *writer) {
 			w.object(Flows, s.id, func(v visit) {
 				s.row.each(v)
 				v("stages", s.row.stages)

@@ -9,7 +9,7 @@ func listLinks(c *call) (got answer, err error) {
 			return errNotFound
 		}
 		links := arrange(d.links, c.settings.Habits.Order, func(l *link) string { return l.contactID }, c.rng)
-		got, err = c.subList(Links, len(links), func(i int, w *writer) {
+		got, err = c.subList(len(links), func(i int, w *writer) {
 			l := links[i]
 			w.object(Links, l.contactID, func(v visit) { l.each(s.contacts.get(l.contactID).row, v) })
 		})

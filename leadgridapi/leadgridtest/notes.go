@@ -11,7 +11,7 @@ func listNotes(c *call) (got answer, err error) {
 		if d == nil {
 			return errNotFound
 		}
-		got, err = c.subList(Notes, len(d.notes), func(i int, w *writer) {
+		got, err = c.subList(len(d.notes), func(i int, w *writer) {
 			n := &d.notes[i]
 			w.object(Notes, n.id, func(v visit) { n.each(d.id, v) })
 		})

@@ -88,7 +88,7 @@ func (c *call) list(p pages, total, rows int, row func(i int, w *writer)) answer
 }
 
 // listTable answers with one page of a table.
-func listTable[R any](c *call, table string, rows *table[R], f filter[R], row func(*slot[R], *writer)) (answer, error) {
+func listTable[R any](c *call, rows *table[R], f filter[R], row func(*slot[R], *writer)) (answer, error) {
 	p, err := c.pages(c.r.URL.Query())
 	if err != nil {
 		return answer{}, err
@@ -103,7 +103,7 @@ func listTable[R any](c *call, table string, rows *table[R], f filter[R], row fu
 }
 
 // subList answers with one page of a dossier's notes or links.
-func (c *call) subList(table string, total int, row func(i int, w *writer)) (answer, error) {
+func (c *call) subList(total int, row func(i int, w *writer)) (answer, error) {
 	p, err := c.pages(c.r.URL.Query())
 	if err != nil {
 		return answer{}, err

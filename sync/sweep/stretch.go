@@ -164,8 +164,8 @@ func (w *Sweeper) commit(ctx context.Context, s *Sweep, kind mappings.Kind, ids 
 
 // keep applies, each on its own, the lists that have come behind one that could not be had: they need not be read again.
 func (w *Sweeper) keep(ctx context.Context, answers []answer) error {
-	if ctx.Err() != nil {
-		return nil
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	var lists []observe.List
 	for _, a := range answers {

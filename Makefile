@@ -87,12 +87,18 @@ browser: withpg ## look at the status page in chromium (needs node and chromium)
 # takes minutes; HELM=path and the like use those that are there. UPDATE=1 renders anew what is made from the chart.
 .PHONY: chart
 chart: ## check the Helm chart, the alerts, the dashboards and compose.yaml
-	cd charts && $(GO) vet -tags scrape ./... && $(GO) test -timeout 30m ./...
+	cd charts && $(GO) vet -tags scrape,cluster ./... && $(GO) test -timeout 30m ./...
 
 # A Prometheus in PATH is used, or the one that PROMETHEUS names; otherwise it is built, which takes minutes.
 .PHONY: scrape
 scrape: ## let a real Prometheus scrape the demo, and hold what it gets against docs/metrics.md, dashboards and alerts
 	cd charts && $(GO) test -tags scrape -count=1 -v -timeout 30m ./scrape $(TESTFLAGS)
+
+# The first run builds etcd and Kubernetes' API server and controllers, which takes ten minutes and more; ETCD, KUBE_APISERVER and
+# KUBE_CONTROLLER_MANAGER may name ones that are there.
+.PHONY: cluster
+cluster: withpg ## install, test, upgrade and roll back the chart on a real Kubernetes API server, while webhooks come
+	cd charts && ../$(WITHPG) $(GO) test -tags cluster -count=1 -v -timeout 60m ./cluster $(TESTFLAGS)
 
 .PHONY: withpg
 withpg:

@@ -3,67 +3,53 @@ package charts_test
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
+
+	"github.com/leadgrid-sync/leadgrid-sync/charts/internal/tool"
 )
 
 const chart = "leadgrid-sync"
 
-// tool is the path of a program of go.mod's tool directives, built if need be. HELM, PROMTOOL and HELM_DOCS may
-// name ones that are there already.
-func tool(t *testing.T, name string) string {
+// run is a command of one of the tools.
+func run(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := tools(name)
+	path, err := tool.Path(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return path
+	return exec.Command(path, args...)
 }
 
-var (
-	toolsMu sync.Mutex
-	built   = map[string]string{}
-)
-
-// packages are where the tools' code is.
-var packages = map[string]string{
-	"helm": "helm.sh/helm/v4/cmd/helm", "helm-docs": "github.com/norwoodj/helm-docs/cmd/helm-docs",
-	"promtool": "github.com/prometheus/prometheus/cmd/promtool",
-}
-
-func tools(name string) (string, error) {
-	toolsMu.Lock()
-	defer toolsMu.Unlock()
-	if path := cmp.Or(built[name], os.Getenv(strings.ToUpper(strings.ReplaceAll(name, "-", "_")))); path != "" {
-		return path, nil
+// golden holds a file against what it is rendered from; UPDATE=1 writes it.
+func golden(t *testing.T, path string, want []byte) {
+	t.Helper()
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(path, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	path, err := filepath.Abs(filepath.Join("..", ".tmp", "bin", name))
+	got, err := os.ReadFile(path)
 	if err != nil {
-		return "", err
+		t.Fatal(err)
 	}
-	// Not go tool, which knows no tags: without this one promtool contains a client for every cloud.
-	out, err := exec.Command("go", "build", "-tags", "remove_all_sd", "-o", path, packages[name]).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
+	if diff := gocmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s is not what its sources say; run UPDATE=1 make chart (-sources +file)\n%s", path, diff)
 	}
-	built[name] = path
-	return path, nil
 }
 
 // helm runs helm; its error is what helm said.
 func helm(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.Command(tool(t, "helm"), args...)
+	cmd := run(t, "helm", args...)
 	home := t.TempDir()
 	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
 	var stdout, stderr bytes.Buffer
@@ -181,25 +167,12 @@ func ciValues(t *testing.T) []string {
 
 // TestReadme: helm-docs writes README.md from README.md.gotmpl and the comments in values.yaml. UPDATE=1 writes it.
 func TestReadme(t *testing.T) {
-	cmd := exec.Command(tool(t, "helm-docs"), "--dry-run", "--chart-search-root", ".")
+	cmd := run(t, "helm-docs", "--dry-run", "--chart-search-root", ".")
 	want, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(chart, "README.md")
-	want = append(bytes.TrimSpace(want), '\n')
-	if os.Getenv("UPDATE") != "" {
-		if err := os.WriteFile(path, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := gocmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s is not what its sources say; run UPDATE=1 make chart (-sources +file)\n%s", path, diff)
-	}
+	golden(t, filepath.Join(chart, "README.md"), append(bytes.TrimSpace(want), '\n'))
 }
 
 func TestLint(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -47,7 +46,7 @@ func parseAlerts(t *testing.T, rules []byte) (alerts []alert) {
 
 func promtool(t *testing.T, dir string, args ...string) {
 	t.Helper()
-	cmd := exec.Command(tool(t, "promtool"), args...)
+	cmd := run(t, "promtool", args...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -211,18 +210,5 @@ func TestAlertsUseDocumentedMetrics(t *testing.T) {
 
 // TestComposeHasTheSameAlerts: compose's Prometheus reads a file, not a PrometheusRule. UPDATE=1 writes it.
 func TestComposeHasTheSameAlerts(t *testing.T) {
-	const path = "../compose/alerts.yaml"
-	want := append([]byte("# Rendered from the chart: UPDATE=1 make chart\n"), allAlerts(t, "compose")...)
-	if os.Getenv("UPDATE") != "" {
-		if err := os.WriteFile(path, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s is not what the chart has; run UPDATE=1 make chart (-chart +file)\n%s", path, diff)
-	}
+	golden(t, "../compose/alerts.yaml", append([]byte("# Rendered from the chart: UPDATE=1 make chart\n"), allAlerts(t, "compose")...))
 }

@@ -73,6 +73,10 @@ func TestValues(t *testing.T) {
 		{"worker: {priorityClassName: a, runtimeClassName: b}", "Deployment", "-worker", pod + "runtimeClassName", "b"},
 		{"receiver: {strategy: {type: Recreate, rollingUpdate: null}}", "Deployment", "-receiver", "spec.strategy", map[string]any{"type": "Recreate"}},
 
+		{"", "Deployment", "-worker", pod + "initContainers", nil},
+		{"initContainers: [{name: proxy, image: p}]", "Deployment", "-receiver", pod + "initContainers.0.name", "proxy"},
+		{"initContainers: [{name: proxy, image: p}]", "Job", "", pod + "initContainers.0.name", "proxy"},
+		{"initContainers: [{name: proxy, image: p}]", "Pod", "-test", "spec.initContainers.0.name", "proxy"},
 		{"migration: {enabled: false}", "Job", "", "metadata.name", nil},
 		{"migration: {readRoles: [a, b], writebackRoles: [c], writebackDeleteRoles: [d]}", "Job", "", pod + "containers.0.args",
 			[]any{"migrate", "--read-role=a", "--read-role=b", "--writeback-role=c", "--writeback-delete-role=d"}},

@@ -103,6 +103,10 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
+// Elements iterates over the values of a JSON array, as [Members] does over those of an
+// object; of any other value, there are none.
+func Elements(array []byte) iter.Seq[[]byte] { return elements(array) }
+
 // elements iterates over the values of an array. Of any other value, there are
 // none.
 func elements(array []byte) iter.Seq[[]byte] {

@@ -1,7 +1,9 @@
 package mappings
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
@@ -15,6 +17,11 @@ func ParseObject(text []byte) (object Object, ok bool) {
 	if !json.Valid(text) {
 		return nil, false
 	}
+	return Take(text)
+}
+
+// Take is ParseObject for what is known to be valid JSON.
+func Take(text json.RawMessage) (object Object, ok bool) {
 	fields, ok := leadgridapi.Members(text)
 	if !ok {
 		return nil, false
@@ -24,6 +31,32 @@ func ParseObject(text []byte) (object Object, ok bool) {
 		object[string(key)] = value
 	}
 	return object, true
+}
+
+// With gives the text of an object with a field set to a text.
+func With(object json.RawMessage, name, value string) json.RawMessage {
+	field, err := json.Marshal(value)
+	if err != nil {
+		return object
+	}
+	fields, _ := leadgridapi.Members(object)
+	empty, has := true, false
+	for key := range fields {
+		empty, has = false, has || string(key) == name
+	}
+	if end := bytes.LastIndexByte(object, '}'); !has && !empty && end > 0 {
+		return fmt.Appendf(object[:end:end], ",%q:%s}", name, field) // the names are ours, and plain
+	}
+	whole, ok := Take(object)
+	if !ok {
+		return object
+	}
+	whole[name] = field
+	filled, err := json.Marshal(whole)
+	if err != nil {
+		return object
+	}
+	return filled
 }
 
 // lookup finds the value at a path; absent is nil.

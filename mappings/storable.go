@@ -12,9 +12,21 @@ import (
 // where the text held U+0000, a lone surrogate or broken UTF-8 (U+FFFD stands there instead) or a number that no numeric
 // can hold (its digits stand there as a string).
 func Storable(text json.RawMessage) (fits json.RawMessage, same bool) {
+	if json.Valid(text) {
+		return StorableJSON(text)
+	}
+	return reworded(text), false
+}
+
+// StorableJSON is Storable for what is known to be valid JSON.
+func StorableJSON(text json.RawMessage) (fits json.RawMessage, same bool) {
 	if storableAsIs(text) {
 		return text, true
 	}
+	return reworded(text), false
+}
+
+func reworded(text json.RawMessage) json.RawMessage {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	var value any
@@ -24,15 +36,15 @@ func Storable(text json.RawMessage) (fits json.RawMessage, same bool) {
 	}
 	fits, err := json.Marshal(storable(value))
 	if err != nil {
-		return json.RawMessage("null"), false
+		return json.RawMessage("null")
 	}
-	return fits, false
+	return fits
 }
 
 // storableAsIs is the cheap test that nearly every object passes: valid UTF-8, no \u escape that could be trouble, no
 // long number.
 func storableAsIs(text []byte) bool {
-	if !utf8.Valid(text) || !json.Valid(text) {
+	if !utf8.Valid(text) {
 		return false
 	}
 	for i := 0; i < len(text); i++ {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
 // Type is a column's Postgres type.
@@ -59,14 +61,33 @@ func (t Type) Convert(value json.RawMessage) *string {
 // textOf takes a string as it is and everything else as its JSON text, with U+0000, which no Postgres text can hold,
 // replaced by U+FFFD.
 func textOf(value json.RawMessage) *string {
-	s := string(value)
-	if value[0] == '"' {
-		if err := json.Unmarshal(value, &s); err != nil {
-			return nil
-		}
+	s, ok := unquoted(value)
+	if !ok {
+		return nil
 	}
 	s = clean(s)
 	return &s
+}
+
+// unquoted is the text of a string, and of everything else the JSON text. Nearly every string means what it says.
+func unquoted(value json.RawMessage) (s string, ok bool) {
+	if value[0] != '"' {
+		return string(value), true
+	}
+	if n := len(value) - 1; n > 0 && value[n] == '"' && isPlain(value[1:n]) {
+		return string(value[1:n]), true
+	}
+	err := json.Unmarshal(value, &s)
+	return s, err == nil
+}
+
+func isPlain(inside []byte) bool {
+	for _, b := range inside {
+		if b < ' ' || b == '"' || b == '\\' {
+			return false
+		}
+	}
+	return utf8.Valid(inside)
 }
 
 func clean(s string) string {
@@ -76,18 +97,20 @@ func clean(s string) string {
 	return strings.ReplaceAll(s, "\x00", "\uFFFD")
 }
 
+var escapeElement = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
 // arrayOf writes Postgres's array literal; a lone string is an array of one.
 func arrayOf(value json.RawMessage) *string {
-	var elements []json.RawMessage
+	elements := leadgridapi.Elements(value)
 	if value[0] != '[' {
-		elements = []json.RawMessage{value}
-	} else if err := json.Unmarshal(value, &elements); err != nil {
+		elements = func(yield func([]byte) bool) { yield(value) }
+	} else if !json.Valid(value) {
 		return nil
 	}
 	var b strings.Builder
 	b.WriteByte('{')
-	for i, element := range elements {
-		if i > 0 {
+	for element := range elements {
+		if b.Len() > 1 {
 			b.WriteByte(',')
 		}
 		s := Text.Convert(element)
@@ -96,7 +119,7 @@ func arrayOf(value json.RawMessage) *string {
 			continue
 		}
 		b.WriteByte('"')
-		b.WriteString(strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(*s))
+		b.WriteString(escapeElement.Replace(*s))
 		b.WriteByte('"')
 	}
 	b.WriteByte('}')
@@ -106,11 +129,11 @@ func arrayOf(value json.RawMessage) *string {
 
 // numericOf takes a number, or a string that holds one, digit for digit.
 func numericOf(value json.RawMessage) *string {
-	s := string(value)
+	s, ok := unquoted(value)
+	if !ok {
+		return nil
+	}
 	if value[0] == '"' {
-		if err := json.Unmarshal(value, &s); err != nil {
-			return nil
-		}
 		s = strings.TrimSpace(s)
 	}
 	if !isNumber(s) || !fitsNumeric(s) {
@@ -143,8 +166,11 @@ func fitsNumeric(s string) bool {
 
 // timeOf takes RFC 3339 with any fraction or offset, to the microsecond, as Postgres does; years 1 to 9999 are enough.
 func timeOf(value json.RawMessage) *string {
-	var s string
-	if err := json.Unmarshal(value, &s); err != nil {
+	if value[0] != '"' {
+		return nil
+	}
+	s, ok := unquoted(value)
+	if !ok {
 		return nil
 	}
 	at, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(s))

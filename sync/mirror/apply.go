@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -22,7 +23,7 @@ type Read struct {
 	// Parent is the dossier or flow that the objects were asked of; that LeadGrid answers for one that the mirror knows
 	// shows which organization answers.
 	Parent string
-	// Objects are the objects as received.
+	// Objects are the objects as received: valid JSON, as leadgridapi gives them.
 	Objects []json.RawMessage
 	// Whole says that a documented field the objects leave out is null, as in a GET; false for lists thinner than the
 	// GET and for the answers to writes, where absence says nothing.
@@ -39,6 +40,7 @@ type Read struct {
 
 	all       bool        // of what the parent holds: the ledger knows the read by the parent
 	sightings []*sighting // what Prepare made of Objects
+	keys      shape       // of the objects
 	odd       []json.RawMessage
 }
 
@@ -78,6 +80,7 @@ type row struct {
 	exists  bool
 	deleted bool
 	hash    int64           // of the row as it stands
+	pool    *string         // of a contact, as its row has it
 	known   mappings.Object // what the mirror has, nil when it has nothing
 	body    json.RawMessage // the object as received, where nothing was merged into it
 
@@ -94,12 +97,21 @@ type row struct {
 
 // sighting is one object as one read showed it.
 type sighting struct {
-	key   []string
-	told  mappings.Object
-	body  json.RawMessage // the object as received
-	hash  int64
-	row   *row
-	older bool // than it is known: refused
+	key          []string
+	organization string          // that it says it belongs to
+	parent       string          // that it says it hangs on
+	body         json.RawMessage // the object as received
+	told         mappings.Object // what it says; made when somebody asks
+	hash         int64
+	row          *row
+	older        bool // than it is known: refused
+}
+
+func (s *sighting) object() mappings.Object {
+	if s.told == nil {
+		s.told, _ = mappings.Take(s.body)
+	}
+	return s.told
 }
 
 // guardKey is how the ledger names an object.
@@ -110,7 +122,7 @@ func (r *row) id() string { return r.key[len(r.key)-1] }
 // Prepare takes the read apart, which Apply would do otherwise while it holds the kind's lock.
 func (m *Mirror) Prepare(read Read) Read {
 	if read.sightings == nil {
-		read.sightings, read.odd = m.tables[read.Kind].parse(read.Objects)
+		read.sightings, read.keys, read.odd = m.tables[read.Kind].parse(read.Objects)
 	}
 	return read
 }
@@ -180,34 +192,62 @@ func indexes[T any](slice []T) []int {
 	return all
 }
 
-// parse reads the objects. Where a page shows the same object twice, the last one counts.
-func (t *table) parse(objects []json.RawMessage) (sightings []*sighting, odd []json.RawMessage) {
+// parse reads the objects, and which keys they show. Where a page shows the same object twice, the last one counts.
+func (t *table) parse(objects []json.RawMessage) (sightings []*sighting, keys shape, odd []json.RawMessage) {
 	sightings = make([]*sighting, 0, len(objects))
+	keys = make(shape)
 	at := make(map[string]int, len(objects))
+	var room fields
+	var buffer bytes.Buffer
 	for _, body := range objects {
-		told, ok := mappings.ParseObject(body)
-		if !ok {
-			odd = append(odd, t.oddity(body))
-			continue
-		}
-		key, ok := t.mapping.ID(told)
-		if !ok {
+		all, ok := fieldsIn(body, room)
+		room = all
+		s := &sighting{body: body}
+		if s.key = t.keyIn(all); !ok || s.key == nil {
 			odd = append(odd, t.oddity(body))
 			continue
 		}
 		if t.mapping.Strict() {
-			told = t.mapping.Shape(told)
-			body = encode(told)
+			s.told = t.mapping.Shape(s.object())
+			s.body, all = encode(s.told), fieldsOf(s.told)
 		}
-		s := &sighting{key: key, told: told, body: body, hash: t.hash(told)}
-		if i, seen := at[guardKey(key)]; seen {
+		if t.mapping.Raw == mappings.RawDrop {
+			s.hash = t.hashColumns(s.told)
+		} else {
+			s.hash = t.hashFields(all, &buffer)
+		}
+		s.organization = stringIn(all.get("organization_id"))
+		if of, ok := parentOf[t.mapping.Kind]; ok {
+			if parent := mappings.Text.Convert(all.get(of.column)); parent != nil {
+				s.parent = *parent
+			}
+		}
+		for _, f := range all {
+			if null, seen := keys[string(f.key)]; !seen || !null && isNull(f.value) {
+				keys[string(f.key)] = isNull(f.value)
+			}
+		}
+		if i, seen := at[guardKey(s.key)]; seen {
 			sightings[i] = s
 			continue
 		}
-		at[guardKey(key)] = len(sightings)
+		at[guardKey(s.key)] = len(sightings)
 		sightings = append(sightings, s)
 	}
-	return sightings, odd
+	return sightings, keys, odd
+}
+
+// keyIn gives the object's key, as mappings.Table.ID does; nil where it has none.
+func (t *table) keyIn(object fields) []string {
+	key := make([]string, 0, len(t.mapping.Key))
+	for _, name := range t.mapping.Key {
+		value := mappings.Text.Convert(object.get(name))
+		if value == nil || *value == "" {
+			return nil
+		}
+		key = append(key, *value)
+	}
+	return key
 }
 
 // proveOrganization adopts the organization on the first read ever, and afterwards lets nothing in that may come from
@@ -215,7 +255,7 @@ func (t *table) parse(objects []json.RawMessage) (sightings []*sighting, odd []j
 func (m *Mirror) proveOrganization(ctx context.Context, tx pgx.Tx, s *state, read *Read) error {
 	var theirs string
 	for _, sighting := range read.sightings {
-		id := text(sighting.told, "organization_id")
+		id := sighting.organization
 		if id == "" {
 			continue
 		}
@@ -268,7 +308,7 @@ func (m *Mirror) tell(table *table, s *state, read *Read, applied *Applied) {
 			applied.Keys = append(applied.Keys, row.id())
 		}
 	}
-	s.shape.learn(read.sightings, s.learned)
+	s.shape.learn(read.keys, s.learned)
 }
 
 // merge merges one sighting with what is known.
@@ -277,7 +317,7 @@ func (m *Mirror) merge(table *table, s *state, read *Read, sighting *sighting, a
 	if row.erased {
 		row.known = table.withoutPerson(row.known)
 	}
-	if row.exists && isOlder(sighting.told, row.known) && !m.believeOlder(row.doubt, read) {
+	if row.exists && isOlder(sighting.object(), row.known) && !m.believeOlder(row.doubt, read) {
 		sighting.older, row.raised = true, read
 		if row.doubt == nil || row.doubt.reason != reasonOlder {
 			row.doubt = &doubt{reason: reasonOlder, since: read.BeganAt}
@@ -285,9 +325,9 @@ func (m *Mirror) merge(table *table, s *state, read *Read, sighting *sighting, a
 		applied.Older = append(applied.Older, row.id())
 		return
 	}
-	merged, hash := sighting.told, sighting.hash
+	merged, hash := sighting.object(), sighting.hash
 	if row.known != nil {
-		merged = merge(row.known, sighting.told, read.Whole, s.shape, table.mapping.Documented)
+		merged = merge(row.known, sighting.object(), read.Whole, s.shape, table.mapping.Documented)
 		hash = table.hash(merged)
 	}
 	if row.exists && !row.deleted && hash == row.hash {

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -104,20 +105,7 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 		_, err := pgx.ForEachRow(r, []any{&key, &later}, func() error { byGuardKey[key].later = later; return nil })
 		return err
 	})
-	batch.Queue(table.probe, table.keyArrays(s.rows)...).Query(func(r pgx.Rows) error {
-		var n int64
-		var hash *int64
-		var deleted bool
-		_, err := pgx.ForEachRow(r, []any{&n, &hash, &deleted}, func() error {
-			row := s.rows[n-1]
-			row.exists, row.deleted = true, deleted
-			if hash != nil {
-				row.hash = *hash
-			}
-			return nil
-		})
-		return err
-	})
+	queueByIndex(batch, func() { table.queueProbe(batch, s.rows) })
 	table.queueSuppressed(batch, reads, sightings)
 	batch.Queue(clearDoubts, table.mapping.Kind, keys, last).Query(func(r pgx.Rows) error {
 		var key string
@@ -135,7 +123,44 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 	for _, row := range s.rows {
 		row.isNew = !row.exists
 	}
+	table.fillPools(s, reads)
 	return s, m.restore(ctx, tx, s.rows)
+}
+
+func (t *table) queueProbe(batch *pgx.Batch, rows []*row) {
+	batch.Queue(t.probe, t.keyArrays(rows)...).Query(func(r pgx.Rows) error {
+		var n int64
+		var hash *int64
+		var deleted bool
+		var pool *string
+		_, err := pgx.ForEachRow(r, []any{&n, &hash, &deleted, &pool}, func() error {
+			row := rows[n-1]
+			row.exists, row.deleted, row.pool = true, deleted, pool
+			if hash != nil {
+				row.hash = *hash
+			}
+			return nil
+		})
+		return err
+	})
+}
+
+// fillPools takes the pool of contacts as known where the reads' endpoint has never shown one: only the filtered lists tell it,
+// and nothing else would tell a contact that has not changed from one that has, but to read and merge its row.
+func (t *table) fillPools(s *state, reads []*Read) {
+	if s.shape.has("pool") || slices.ContainsFunc(reads, func(r *Read) bool { return r.keys.has("pool") }) {
+		return
+	}
+	for _, read := range reads {
+		for _, sighting := range read.sightings {
+			if row := sighting.row; row.pool != nil && sighting.hash != row.hash {
+				object, ok := mappings.Take(mappings.With(sighting.body, "pool", *row.pool))
+				if hash := t.hash(object); ok && hash == row.hash {
+					sighting.hash = hash
+				}
+			}
+		}
+	}
 }
 
 // laterReads finds the objects that a finished read has told about which began after ours. Equal numbers count as later:
@@ -159,12 +184,11 @@ const clearDoubts = `
 // parentIn gives the parent whose list the object is in. A finished complete read of that list was a read of every row that
 // the mirror has of it, seen or not seen.
 func (t *table) parentIn(read *Read, s *sighting) string {
-	of, ok := parentOf[t.mapping.Kind]
-	if !ok {
+	if _, ok := parentOf[t.mapping.Kind]; !ok {
 		return ""
 	}
-	if parent := mappings.Text.Convert(s.told[of.column]); parent != nil {
-		return *parent
+	if s.parent != "" {
+		return s.parent
 	}
 	return read.Parent
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
@@ -56,20 +57,24 @@ func (t *table) hash(object mappings.Object) int64 {
 	if t.mapping.Raw == mappings.RawDrop {
 		return t.hashColumns(object)
 	}
-	var b bytes.Buffer
-	for _, key := range sortedKeys(object) {
-		value := object[key]
-		if isNull(value) {
+	return t.hashFields(fieldsOf(object), new(bytes.Buffer))
+}
+
+// hashFields is hash for an object whose _raw is kept, in a buffer that may be used again.
+func (t *table) hashFields(object fields, b *bytes.Buffer) int64 {
+	b.Reset()
+	for _, f := range object {
+		if isNull(f.value) {
 			continue
 		}
-		writeString(&b, key)
-		if t.times[key] {
-			if at := mappings.TimestampTZ.Convert(value); at != nil {
+		writeKey(b, f.key)
+		if t.times[string(f.key)] {
+			if at := mappings.TimestampTZ.Convert(f.value); at != nil {
 				b.WriteString(*at)
 				continue
 			}
 		}
-		canonical(&b, value)
+		canonical(b, f.value)
 	}
 	return int64(xxhash.Sum64(b.Bytes()))
 }
@@ -91,15 +96,46 @@ func (t *table) hashColumns(object mappings.Object) int64 {
 	return int64(xxhash.Sum64(b.Bytes()))
 }
 
-func canonical(b *bytes.Buffer, text json.RawMessage) {
+// deepest is how deep canonical goes by itself: what lies deeper is left to encoding/json, whose time is linear in its depth.
+const deepest = 8
+
+// canonical writes a JSON value as every text that says the same is written.
+func canonical(b *bytes.Buffer, text []byte) { canonicalAt(b, text, 0) }
+
+func canonicalAt(b *bytes.Buffer, text []byte, depth int) {
 	text = bytes.TrimSpace(text)
 	switch text[0] {
 	case '"':
-		if bytes.IndexByte(text, '\\') < 0 && utf8.Valid(text) && !bytes.ContainsAny(text, "\u2028\u2029") {
+		if meansItself(text) {
 			b.Write(text) // as writeString would
 			return
 		}
-	case '{', '[':
+	case '[':
+		if depth < deepest {
+			b.WriteByte('[')
+			for element := range leadgridapi.Elements(text) {
+				canonicalAt(b, element, depth+1)
+				b.WriteByte(',')
+			}
+			b.WriteByte(']')
+			return
+		}
+	case '{':
+		if depth < deepest {
+			object, _ := fieldsIn(text, nil)
+			b.WriteByte('{')
+			for _, f := range object {
+				if isNull(f.value) {
+					continue
+				}
+				writeKey(b, f.key)
+				b.WriteByte(':')
+				canonicalAt(b, f.value, depth+1)
+				b.WriteByte(',')
+			}
+			b.WriteByte('}')
+			return
+		}
 	case 't', 'f', 'n':
 		b.Write(text)
 		return
@@ -115,6 +151,15 @@ func canonical(b *bytes.Buffer, text json.RawMessage) {
 		return
 	}
 	writeValue(b, value)
+}
+
+// meansItself reports whether a string stands in JSON as writeString would write it.
+func meansItself(quoted []byte) bool {
+	if bytes.IndexByte(quoted, '\\') >= 0 || !utf8.Valid(quoted) {
+		return false
+	}
+	// U+2028 and U+2029 begin with that byte.
+	return bytes.IndexByte(quoted, 0xE2) < 0 || !bytes.ContainsAny(quoted, "\u2028\u2029")
 }
 
 func writeValue(b *bytes.Buffer, value any) {
@@ -167,8 +212,18 @@ func writeString(b *bytes.Buffer, s string) {
 	b.Truncate(b.Len() - 1)
 }
 
+func writeKey(b *bytes.Buffer, key []byte) {
+	if !isPlain(key) {
+		writeString(b, string(key))
+		return
+	}
+	b.WriteByte('"')
+	b.Write(key)
+	b.WriteByte('"')
+}
+
 // isPlain reports whether the string stands in JSON as it is, as nearly every key does.
-func isPlain(s string) bool {
+func isPlain[T string | []byte](s T) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' || s[i] == '"' || s[i] == '\\' {
 			return false
@@ -212,13 +267,16 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-func isNull(value json.RawMessage) bool {
+func isNull(value []byte) bool {
 	return len(value) == 0 || string(bytes.TrimSpace(value)) == "null"
 }
 
 // text gives a string field, empty where it is absent or no string.
-func text(object mappings.Object, field string) (s string) {
-	if err := json.Unmarshal(object[field], &s); err != nil {
+func text(object mappings.Object, field string) string { return stringIn(object[field]) }
+
+// stringIn gives what a string says, and nothing for any other value.
+func stringIn(value []byte) (s string) {
+	if len(value) == 0 || json.Unmarshal(value, &s) != nil {
 		return ""
 	}
 	return s

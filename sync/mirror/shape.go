@@ -34,15 +34,12 @@ type shape map[string]bool
 
 func (s shape) has(key string) bool { _, ok := s[key]; return ok }
 
-// learn adds the objects' keys to the shape, and what was new to fresh.
-func (s shape) learn(sightings []*sighting, fresh map[string]bool) {
-	for _, sighting := range sightings {
-		for key, value := range sighting.told {
-			null := isNull(value)
-			if seen, ok := s[key]; !ok || (null && !seen) {
-				s[key] = seen || null
-				fresh[key] = s[key]
-			}
+// learn adds keys to the shape, and what was new to fresh.
+func (s shape) learn(keys shape, fresh map[string]bool) {
+	for key, null := range keys {
+		if seen, ok := s[key]; !ok || (null && !seen) {
+			s[key] = seen || null
+			fresh[key] = s[key]
 		}
 	}
 }
@@ -74,8 +71,8 @@ func (m *Mirror) Thin(ctx context.Context, kind mappings.Kind, head []json.RawMe
 		return false, fmt.Errorf("load shapes: %w", err)
 	}
 	table := m.tables[kind]
-	parsed, _ := table.parse(head)
-	shapes[endpoints.list].learn(parsed, make(map[string]bool))
+	_, keys, _ := table.parse(head)
+	shapes[endpoints.list].learn(keys, make(map[string]bool))
 	hides, err := m.hides(ctx, table, shapes[endpoints.get], listed)
 	if err != nil || hides {
 		return hides, err

@@ -57,9 +57,7 @@ func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*si
 			numbers = append(numbers, read.Number)
 			id := s.row.id()
 			if t.mapping.Kind == mappings.Notes {
-				if id = text(s.told, "dossier_id"); id == "" {
-					id = read.Parent
-				}
+				id = t.parentIn(read, s)
 			}
 			ids = append(ids, id)
 		}
@@ -77,7 +75,7 @@ func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*si
 				return nil
 			}
 			s.row.erased = true
-			s.told = t.withoutPerson(s.told)
+			s.told = t.withoutPerson(s.object())
 			s.body, s.hash = encode(s.told), t.hash(s.told)
 			return nil
 		})

@@ -43,9 +43,17 @@ func newTable(mapping *mappings.Table, lock int) *table {
 		keyJoin = append(keyJoin, fmt.Sprintf("t.%s = k.k%d", quote(key), i+1))
 	}
 	t.keyParams, t.keyFields = strings.Join(keyParams, ", "), strings.Join(keyNames, ", ")
-	from := fmt.Sprintf(" FROM unnest(%s) WITH ORDINALITY AS k (%s, n) JOIN %s t ON %s", t.keyParams, t.keyFields, t.name, strings.Join(keyJoin, " AND "))
-	t.probe = `SELECT k.n, t._hash, t._deleted_at IS NOT NULL` + from
-	t.known = `SELECT k.n, t._raw, t._original, CASE WHEN t._raw IS NULL THEN to_jsonb(t) END` + from
+	// Key by key through the index, as queueByIndex makes sure, however small the table was when the plan was made.
+	look := func(columns string) string {
+		return fmt.Sprintf("SELECT k.n, t.* FROM unnest(%s) WITH ORDINALITY AS k (%s, n) CROSS JOIN LATERAL (SELECT %s FROM %s t WHERE %s OFFSET 0) t",
+			t.keyParams, t.keyFields, columns, t.name, strings.Join(keyJoin, " AND "))
+	}
+	pool := "NULL::text"
+	if mapping.Kind == mappings.Contacts {
+		pool = "t.pool"
+	}
+	t.probe = look(`t._hash, t._deleted_at IS NOT NULL AS deleted, ` + pool)
+	t.known = look(`t._raw, t._original, CASE WHEN t._raw IS NULL THEN to_jsonb(t) END AS columns`)
 
 	var names, values, params, fields, sets []string
 	add := func(name, array, value string) {
@@ -102,21 +110,31 @@ func (t *table) loadKnown(ctx context.Context, tx pgx.Tx, rows []*row) error {
 	if len(existing) == 0 {
 		return nil
 	}
-	result, err := tx.Query(ctx, t.known, t.keyArrays(existing)...)
-	if err != nil {
-		return fmt.Errorf("read known rows: %w", err)
-	}
-	var n int64
-	var raw, columns json.RawMessage
-	var original []byte
-	_, err = pgx.ForEachRow(result, []any{&n, &raw, &original, &columns}, func() (err error) {
-		existing[n-1].known, err = t.knownFrom(raw, original, columns)
-		return err
+	batch := &pgx.Batch{}
+	queueByIndex(batch, func() {
+		batch.Queue(t.known, t.keyArrays(existing)...).Query(func(result pgx.Rows) error {
+			var n int64
+			var raw, columns json.RawMessage
+			var original []byte
+			_, err := pgx.ForEachRow(result, []any{&n, &raw, &original, &columns}, func() (err error) {
+				existing[n-1].known, err = t.knownFrom(raw, original, columns)
+				return err
+			})
+			return err
+		})
 	})
-	if err != nil {
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("read known rows: %w", err)
 	}
 	return nil
+}
+
+// queueByIndex keeps the planner from reading all of a table for the statements that queue adds. It plans a statement once for a
+// connection and keeps to that, also when a table that was nearly empty then has grown since.
+func queueByIndex(batch *pgx.Batch, queue func()) {
+	batch.Queue(`SELECT set_config('enable_seqscan', 'off', true)`)
+	queue()
+	batch.Queue(`SELECT set_config('enable_seqscan', 'on', true)`)
 }
 
 // knownFrom gives the object that a row holds: its bytes where jsonb cannot hold them, or else _raw, or else what its columns
@@ -179,7 +197,7 @@ func (t *table) raw(row *row) (raw *string, original []byte) {
 	if body == nil {
 		body = encode(row.known)
 	}
-	fits, same := mappings.Storable(body)
+	fits, same := mappings.StorableJSON(body)
 	if !same {
 		original = body
 	}

@@ -68,7 +68,7 @@ func (m *Mirror) Unknown(ctx context.Context, kind mappings.Kind, objects []json
 }
 
 func (t *table) idsOf(objects []json.RawMessage) []string {
-	sightings, _ := t.parse(objects)
+	sightings, _, _ := t.parse(objects)
 	ids := make([]string, len(sightings))
 	for i, s := range sightings {
 		ids[i] = s.key[len(s.key)-1]

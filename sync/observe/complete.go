@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -40,8 +40,8 @@ func (o *Observer) notes(ctx context.Context, dossierID string) list {
 	return list{
 		kind: mappings.Notes, endpoint: mirror.ListNotes, parent: dossierID, column: "dossier_id", scope: "notes:read", from: 1,
 		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
-			page, err := o.api.ListNotes(ctx, dossierID, p)
-			return raws(page.Items, func(n leadgridapi.Note) json.RawMessage { return n.Raw }), page.Meta, err
+			page, err := o.api.ListRawNotes(ctx, dossierID, p)
+			return page.Items, page.Meta, err
 		},
 	}
 }
@@ -55,8 +55,8 @@ func (o *Observer) links(ctx context.Context, dossierID string) list {
 	return list{
 		kind: mappings.Links, endpoint: mirror.ListLinks, parent: dossierID, column: "dossier_id", scope: "contacts:read", from: 1,
 		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
-			page, err := o.api.ListLinks(ctx, dossierID, p)
-			return raws(page.Items, func(l leadgridapi.Link) json.RawMessage { return l.Raw }), page.Meta, err
+			page, err := o.api.ListRawLinks(ctx, dossierID, p)
+			return page.Items, page.Meta, err
 		},
 	}
 }
@@ -69,8 +69,8 @@ func (o *Observer) Stages(ctx context.Context, flowID string, steps ...Step) (Re
 			if p.Page == 1 {
 				p = leadgridapi.PageRequest{} // LeadGrid does not say that stages come in pages
 			}
-			page, err := o.api.ListStages(ctx, flowID, p)
-			return raws(page.Items, func(s leadgridapi.Stage) json.RawMessage { return s.Raw }), page.Meta, err
+			page, err := o.api.ListRawStages(ctx, flowID, p)
+			return page.Items, page.Meta, err
 		},
 	}, steps)
 }
@@ -92,32 +92,37 @@ func (o *Observer) completeOnce(ctx context.Context, l list, bracketed bool, ste
 }
 
 // readUntilSure reads a parent's list and applies nothing but a 404.
-func (o *Observer) readUntilSure(ctx context.Context, l list) (read mirror.Complete, result Result, err error) {
-	var previous []string
+func (o *Observer) readUntilSure(ctx context.Context, l list) (mirror.Complete, Result, error) {
+	var previous map[string]bool
 	requests := 0
 	for range mostReads {
-		read, counted, at, err := o.readAll(ctx, l)
+		read, err := o.readAll(ctx, l)
 		requests += max(1, len(read.Pages))
 		if errors.Is(err, leadgridapi.ErrNotFound) {
-			result, err := o.parentNotFound(ctx, l, at)
-			return read, result, err
+			result, err := o.parentNotFound(ctx, l, read.First)
+			return read.Complete, result, err
 		}
 		if err != nil {
-			return read, Result{}, err
+			return read.Complete, Result{}, err
 		}
-		ids := idsOf(read)
-		if counted || slices.Equal(ids, previous) {
-			return read, Result{Requests: requests}, nil
+		if read.sure || previous != nil && maps.Equal(read.seen, previous) {
+			return read.Complete, Result{Requests: requests}, nil
 		}
-		previous = ids
+		previous = read.seen
 	}
-	return read, Result{}, fmt.Errorf("%s of %s: %w", l.endpoint, l.parent, errMoving)
+	return mirror.Complete{}, Result{}, fmt.Errorf("%s of %s: %w", l.endpoint, l.parent, errMoving)
 }
 
-// readAll reads page after page. Sure says that the pages hold everything: there was one, or the count agrees.
-func (o *Observer) readAll(ctx context.Context, l list) (read mirror.Complete, sure bool, at mirror.Observation, err error) {
-	read = mirror.Complete{Kind: l.kind, Parent: l.parent}
-	seen := make(map[string]bool)
+// reading is a parent's list read once.
+type reading struct {
+	mirror.Complete
+	seen map[string]bool // what identity tells apart
+	sure bool            // the pages hold everything: there was one, or the count agrees
+}
+
+// readAll reads page after page.
+func (o *Observer) readAll(ctx context.Context, l list) (reading, error) {
+	read := reading{Complete: mirror.Complete{Kind: l.kind, Parent: l.parent}, seen: make(map[string]bool)}
 	totals := make(map[int]bool)
 	for n := l.from; ; n++ {
 		var meta leadgridapi.Meta
@@ -131,13 +136,13 @@ func (o *Observer) readAll(ctx context.Context, l list) (read mirror.Complete, s
 			break // past the end; if the parent is gone the next read finds out
 		}
 		if err != nil {
-			return read, false, at, err
+			return read, err
 		}
 		fresh := 0
 		for i, object := range objects {
-			objects[i] = l.adopt(object)
-			if key := identity(objects[i]); !seen[key] {
-				seen[key] = true
+			var key string
+			if objects[i], key = l.adopt(object); !read.seen[key] {
+				read.seen[key] = true
 				fresh++
 			}
 		}
@@ -150,33 +155,39 @@ func (o *Observer) readAll(ctx context.Context, l list) (read mirror.Complete, s
 		if meta.Total != nil {
 			totals[*meta.Total] = true
 		}
-		if meta.Ends(len(objects), (l.from-1)*leadgridapi.MaxPerPage+len(seen)) {
+		if meta.Ends(len(objects), (l.from-1)*leadgridapi.MaxPerPage+len(read.seen)) {
 			break
 		}
 	}
-	sure = len(totals) == 0 && len(read.Pages) <= 1 || len(totals) == 1 && totals[len(idsOf(read))]
-	return read, sure, read.First, nil
+	read.sure = len(totals) == 0 && len(read.Pages) <= 1 || len(totals) == 1 && totals[len(read.seen)]
+	return read, nil
 }
 
-// adopt fills in the parent's id where LeadGrid leaves it out of the objects: they came from that parent's path.
-func (l list) adopt(object json.RawMessage) json.RawMessage {
-	fields, ok := mappings.ParseObject(object)
+// adopt fills in the parent's id where LeadGrid leaves it out of the object: it came from that parent's path. It also gives
+// what makes the object the same when it is shown again, whatever else of it changes.
+func (l list) adopt(object json.RawMessage) (adopted json.RawMessage, identity string) {
+	fields, ok := leadgridapi.Members(object)
 	if !ok {
-		return object
+		return object, string(object)
 	}
-	if value, ok := fields[l.column]; ok && string(value) != "null" {
-		return object
+	var id, contact, parent []byte
+	for key, value := range fields {
+		switch string(key) {
+		case "id":
+			id = value
+		case "contact_id":
+			contact = value
+		case l.column:
+			parent = value
+		}
 	}
-	id, err := json.Marshal(l.parent)
-	if err != nil {
-		return object
+	if parent == nil || string(parent) == "null" {
+		object = mappings.With(object, l.column, l.parent)
 	}
-	fields[l.column] = id
-	filled, err := json.Marshal(fields)
-	if err != nil {
-		return object
+	if id == nil && contact == nil {
+		return object, string(object)
 	}
-	return filled
+	return object, string(id) + "\x1f" + string(contact)
 }
 
 func objectsOf(read mirror.Complete) (objects []json.RawMessage) {
@@ -184,30 +195,6 @@ func objectsOf(read mirror.Complete) (objects []json.RawMessage) {
 		objects = append(objects, page.Objects...)
 	}
 	return objects
-}
-
-func idsOf(read mirror.Complete) []string {
-	var ids []string
-	seen := make(map[string]bool)
-	for _, page := range read.Pages {
-		for _, object := range page.Objects {
-			if id := identity(object); !seen[id] {
-				seen[id] = true
-				ids = append(ids, id)
-			}
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// identity is what makes an object of a parent's list the same when it is shown again, whatever else of it changes.
-func identity(object json.RawMessage) string {
-	key, ok := mappings.ParseObject(object)
-	if !ok || key["id"] == nil && key["contact_id"] == nil {
-		return string(object)
-	}
-	return string(key["id"]) + "\x1f" + string(key["contact_id"])
 }
 
 // parentNotFound notes a 404 for the parent itself.

@@ -17,24 +17,24 @@ type Listed struct {
 
 // ListDossiers reads one page of dossiers.
 func (o *Observer) ListDossiers(ctx context.Context, f leadgridapi.DossierFilter, p leadgridapi.PageRequest) (Listed, error) {
-	page, at, err := ask(ctx, o, "dossiers:read", func() (leadgridapi.Page[leadgridapi.Dossier], error) {
-		return o.api.ListDossiers(ctx, f, p)
+	page, at, err := ask(ctx, o, "dossiers:read", func() (leadgridapi.Page[json.RawMessage], error) {
+		return o.api.ListRawDossiers(ctx, f, p)
 	})
-	return Listed{at, raws(page.Items, func(d leadgridapi.Dossier) json.RawMessage { return d.Raw }), page.Meta}, err
+	return Listed{at, page.Items, page.Meta}, err
 }
 
 // ListContacts reads one page of contacts.
 func (o *Observer) ListContacts(ctx context.Context, f leadgridapi.ContactFilter, p leadgridapi.PageRequest) (Listed, error) {
-	page, at, err := ask(ctx, o, "contacts:read", func() (leadgridapi.Page[leadgridapi.Contact], error) {
-		return o.api.ListContacts(ctx, f, p)
+	page, at, err := ask(ctx, o, "contacts:read", func() (leadgridapi.Page[json.RawMessage], error) {
+		return o.api.ListRawContacts(ctx, f, p)
 	})
-	return Listed{at, raws(page.Items, func(c leadgridapi.Contact) json.RawMessage { return c.Raw }), page.Meta}, err
+	return Listed{at, page.Items, page.Meta}, err
 }
 
 // ListFlows reads one page of flows.
 func (o *Observer) ListFlows(ctx context.Context, f leadgridapi.FlowFilter, p leadgridapi.PageRequest) (Listed, error) {
-	page, at, err := ask(ctx, o, "flows:read", func() (leadgridapi.Page[leadgridapi.Flow], error) {
-		return o.api.ListFlows(ctx, f, p)
+	page, at, err := ask(ctx, o, "flows:read", func() (leadgridapi.Page[json.RawMessage], error) {
+		return o.api.ListRawFlows(ctx, f, p)
 	})
-	return Listed{at, raws(page.Items, func(f leadgridapi.Flow) json.RawMessage { return f.Raw }), page.Meta}, err
+	return Listed{at, page.Items, page.Meta}, err
 }

@@ -2,7 +2,6 @@ package observe
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
@@ -88,12 +87,4 @@ func (o *Observer) listsShare(ctx context.Context) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-func raws[T any](items []T, raw func(T) json.RawMessage) []json.RawMessage {
-	objects := make([]json.RawMessage, len(items))
-	for i, item := range items {
-		objects[i] = raw(item)
-	}
-	return objects
 }

@@ -39,7 +39,7 @@ func (o *Observer) tail(ctx context.Context, dossierID string, known int, steps 
 	l := o.notes(ctx, dossierID)
 	l.from = (known-1)/leadgridapi.MaxPerPage + 1
 	before := (l.from - 1) * leadgridapi.MaxPerPage
-	read, _, at, err := o.readAll(ctx, l)
+	read, err := o.readAll(ctx, l)
 	result.Requests = max(1, len(read.Pages))
 	if errors.Is(err, leadgridapi.ErrNotFound) {
 		return result, false, nil // past the end, or the dossier is gone: reading all of it tells
@@ -47,16 +47,16 @@ func (o *Observer) tail(ctx context.Context, dossierID string, known int, steps 
 	if err != nil {
 		return result, false, err
 	}
-	result.Objects = objectsOf(read)
+	result.Objects = objectsOf(read.Complete)
 	unknown, err := o.mirror.Unknown(ctx, mappings.Notes, result.Objects)
-	if err != nil || len(idsOf(read))-len(unknown) != known-before {
+	if err != nil || len(read.seen)-len(unknown) != known-before {
 		return result, false, err
 	}
 	whole := mirror.Read{
-		Observation: at, Kind: l.kind, Endpoint: l.endpoint, Objects: result.Objects, Whole: true, Parent: dossierID,
+		Observation: read.First, Kind: l.kind, Endpoint: l.endpoint, Objects: result.Objects, Whole: true, Parent: dossierID,
 	}
 	result.Applied, err = o.Apply(ctx, whole, false, append(steps, func(tx pgx.Tx, _ mirror.Applied) error {
-		return o.mirror.NoteRead(ctx, tx, mirror.LedgerTail, dossierID, at)
+		return o.mirror.NoteRead(ctx, tx, mirror.LedgerTail, dossierID, read.First)
 	})...)
 	return result, true, err
 }

@@ -105,6 +105,7 @@ func measure(b *testing.B, leadgrid *recording, pool *pgxpool.Pool, resources []
 	b.Logf("%d rows: new/copy %.3f, read/copy %.2f, unchanged/single %.1f, WAL a row unchanged %.1f: %s",
 		rows, copied.Seconds()/took.Seconds(), copied.Seconds()/reading.Seconds(), rate(again)/single,
 		float64(wal.total)/float64(rows), wal.perRow(rows))
+	b.Logf("rows/s: new %.0f, copy %.0f, unchanged %.0f, single %.0f", rate(took), rate(copied), rate(again), single)
 	b.Logf("CPU a row: new %s, copy %s, unchanged %s", newCPU.perRow(rows), copyCPU.perRow(rows), againCPU.perRow(rows))
 	return round{
 		read: rate(reading), new: rate(took), copy: rate(copied), unchanged: rate(again), single: single,

@@ -77,17 +77,45 @@ func (w *Sweeper) dossiers(status string) listing {
 }
 
 func (w *Sweeper) walkContacts(ctx context.Context, s *Sweep) (bool, error) {
-	l := w.contacts("")
-	if s.Progress.Walk == nil {
-		if err := w.compare(ctx, s, l, w.observer.Contact); err != nil {
+	if err := w.compareContacts(ctx, s); err != nil {
+		return false, err
+	}
+	return w.step(ctx, s, w.contacts(""))
+}
+
+// walkPoolFirst walks a filtered list ahead of the unfiltered one, so that a new contact is written once, with its pool. Where
+// rows of lists are thin a new one has to be read by itself, later than the list, and the list's word on its pool is too old then.
+func (w *Sweeper) walkPoolFirst(pool string) func(ctx context.Context, s *Sweep) (bool, error) {
+	return func(ctx context.Context, s *Sweep) (bool, error) {
+		if err := w.compareContacts(ctx, s); err != nil {
 			return false, err
 		}
+		if slices.Contains(s.Progress.Thin, mappings.Contacts) {
+			return true, nil
+		}
+		over, err := w.step(ctx, s, w.contacts(pool))
+		if over {
+			s.Progress.Pooled = append(s.Progress.Pooled, pool)
+		}
+		return over, err
 	}
-	return w.step(ctx, s, l)
 }
 
 func (w *Sweeper) walkPool(pool string) func(ctx context.Context, s *Sweep) (bool, error) {
-	return func(ctx context.Context, s *Sweep) (bool, error) { return w.step(ctx, s, w.contacts(pool)) }
+	return func(ctx context.Context, s *Sweep) (bool, error) {
+		if slices.Contains(s.Progress.Pooled, pool) {
+			return true, nil
+		}
+		return w.step(ctx, s, w.contacts(pool))
+	}
+}
+
+// compareContacts compares, before the first list of contacts is walked.
+func (w *Sweeper) compareContacts(ctx context.Context, s *Sweep) error {
+	if _, begun := s.Progress.Starts[mappings.Contacts]; begun || slices.Contains(s.Progress.Thin, mappings.Contacts) {
+		return nil
+	}
+	return w.compare(ctx, s, w.contacts(""), w.observer.Contact)
 }
 
 func (w *Sweeper) contacts(pool string) listing {
@@ -99,7 +127,7 @@ func (w *Sweeper) contacts(pool string) listing {
 		observation, page, err := fetch(w.observer.ListContacts(ctx, leadgridapi.ContactFilter{Pool: pool}, at.request()))
 		if pool != "" {
 			for i, object := range page.objects {
-				page.objects[i] = withField(object, "pool", pool)
+				page.objects[i] = mappings.With(object, "pool", pool)
 			}
 		}
 		return observation, page, err
@@ -247,24 +275,4 @@ func member(object json.RawMessage, name string) (value json.RawMessage) {
 		}
 	}
 	return value
-}
-
-func withField(object json.RawMessage, name, value string) json.RawMessage {
-	if end := len(object) - 1; member(object, "id") != nil && member(object, name) == nil && object[end] == '}' {
-		return fmt.Appendf(object[:end:end], ",%q:%q}", name, value) // both are ours, and plain
-	}
-	var fields mappings.Object
-	if err := json.Unmarshal(object, &fields); err != nil || fields == nil {
-		return object
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return object
-	}
-	fields[name] = text
-	filled, err := json.Marshal(fields)
-	if err != nil {
-		return object
-	}
-	return filled
 }

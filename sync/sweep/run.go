@@ -58,6 +58,9 @@ func (w *Sweeper) phases(s *Sweep) []phase {
 		add("dossiers", "dossiers "+status, w.walkStatus(status))
 	}
 	add("dossiers", "dossier details", w.readDossiers)
+	for _, pool := range pools {
+		add("contacts", "contacts "+pool+" first", w.walkPoolFirst(pool))
+	}
 	add("contacts", "contacts", w.walkContacts)
 	for _, pool := range pools {
 		add("contacts", "contacts "+pool, w.walkPool(pool))

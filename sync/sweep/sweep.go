@@ -116,6 +116,8 @@ type Progress struct {
 	Began mirror.Observation `json:"began"`          // of the sweep
 	Walk  *walk              `json:"walk,omitempty"` // through the list being read
 	After string             `json:"after,omitempty"`
+	// Pooled lists the pools whose contacts were read before all contacts were.
+	Pooled []string `json:"pooled,omitempty"`
 	// Starts says when the reading of each kind began: what it is complete as of.
 	Starts map[mappings.Kind]mirror.Observation `json:"starts,omitempty"`
 	// Unclean lists the kinds whose lists never held still, so that absence from them says nothing.

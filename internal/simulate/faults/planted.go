@@ -127,19 +127,19 @@ var defects = []defect{
 	},
 	{
 		"unknown-dropped", "fields without a column are not kept", []int{2, 3},
-		[]edit{{"sync/mirror/apply.go", `		s := &sighting{key: key,`, `		if planted("unknown-dropped") {
-			for name := range told {
+		[]edit{{"sync/mirror/apply.go", `		if t.mapping.Strict() {`, `		if planted("unknown-dropped") {
+			for name := range s.object() {
 				if !t.mapping.Documented(name) {
-					delete(told, name)
+					delete(s.told, name)
 				}
 			}
-			body = encode(told)
+			s.body, all = encode(s.told), fieldsOf(s.told)
 		}
-		s := &sighting{key: key,`}},
+		if t.mapping.Strict() {`}},
 	},
 	{
 		"first-page", "only the first page of a dossier's notes is read", []int{28, 7},
-		[]edit{{"sync/observe/complete.go", `		if meta.Ends(len(objects), (l.from-1)*leadgridapi.MaxPerPage+len(seen)) {`, `		if planted("first-page") || meta.Ends(len(objects), (l.from-1)*leadgridapi.MaxPerPage+len(seen)) {`}},
+		[]edit{{"sync/observe/complete.go", `		if meta.Ends(len(objects), (l.from-1)*leadgridapi.MaxPerPage+len(read.seen)) {`, `		if planted("first-page") || meta.Ends(len(objects), (l.from-1)*leadgridapi.MaxPerPage+len(read.seen)) {`}},
 	},
 	{
 		"lost-stage", "some stage_changed events do not reach the history", []int{1, 5},
@@ -154,11 +154,11 @@ var defects = []defect{
 	},
 	{
 		"equal-means-same", "an equal updated_at is taken for an unchanged dossier", []int{16, 70},
-		[]edit{{"sync/mirror/apply.go", `	if row.exists && isOlder(sighting.told, row.known)`, `	if at := text(sighting.told, "updated_at"); planted("equal-means-same") && at != "" && at == text(row.known, "updated_at") {
+		[]edit{{"sync/mirror/apply.go", `	if row.exists && isOlder(sighting.object(), row.known)`, `	if at := text(sighting.object(), "updated_at"); planted("equal-means-same") && at != "" && at == text(row.known, "updated_at") {
 		applied.Unchanged++
 		return
 	}
-	if row.exists && isOlder(sighting.told, row.known)`}},
+	if row.exists && isOlder(sighting.object(), row.known)`}},
 	},
 	{
 		"never-cleared", "a field that an answer leaves out keeps its value, even where that means null", []int{15, 10, 13},

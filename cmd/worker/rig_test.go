@@ -53,7 +53,7 @@ type world struct {
 	env  map[string]string
 }
 
-func newWorld(t *testing.T, options leadgridtest.Options) *world {
+func newWorld(t testing.TB, options leadgridtest.Options) *world {
 	t.Helper()
 	url := pgtest.URL(t)
 	w := &world{Server: leadgridtest.New(options), pool: pgtest.Open(t, url)}
@@ -79,7 +79,7 @@ func (w *world) wantEqual(t *testing.T, tables ...string) {
 }
 
 // command is the program with these arguments, in an environment that holds nothing else.
-func (w *world) command(t *testing.T, args ...string) *exec.Cmd {
+func (w *world) command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
@@ -133,7 +133,7 @@ type running struct {
 }
 
 // start starts `worker run` and returns once it says where it listens. When the test ends, so does it, and well.
-func (w *world) start(t *testing.T) *running {
+func (w *world) start(t testing.TB) *running {
 	t.Helper()
 	r := &running{Cmd: w.command(t, "run"), exited: make(chan struct{})}
 	logs, err := r.StderrPipe()
@@ -178,7 +178,7 @@ func (r *running) logged() string {
 }
 
 // stop sends a signal and returns the exit code: -1 if it was killed.
-func (r *running) stop(t *testing.T, signal syscall.Signal) int {
+func (r *running) stop(t testing.TB, signal syscall.Signal) int {
 	t.Helper()
 	_ = r.Process.Signal(signal) // it may have ended
 	select {

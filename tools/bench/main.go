@@ -29,6 +29,7 @@ var suites = []suite{
 	{"sync/jobs", "^BenchmarkEvent$"},
 	{"sync/sweep", "^BenchmarkSweep$"},
 	{"internal/simulate", "^BenchmarkLimit$"},
+	{"cmd/worker", "^BenchmarkScale$"},
 	{"sync/writeback", "^BenchmarkCommands$"},
 }
 
@@ -58,6 +59,10 @@ var targets = []target{
 	{"backfill of everything, rows/s", "one COPY of the same rows", "Sweep/everything", "×copy", .5, false, "×"},
 	{"full sync over everything unchanged, rows/s", "one statement a row", "Sweep/everything", "×single", 45, false, "×"},
 	{"WAL of a full sync over everything unchanged", "", "Sweep/everything", "WAL-B/row", 30, true, " B/row"},
+	{"time of an event, 1,000,000 dossiers mirrored", "10,000", "Scale", "×event-time", 1.2, true, "×"},
+	{"time of a page of unchanged dossiers, 1,000,000 mirrored", "10,000", "Scale", "×page-time", 1.2, true, "×"},
+	{"memory of the worker in a backfill of 1,000,000 dossiers", "10,000", "Scale", "×backfill-memory", 1.1, true, "×"},
+	{"memory of the worker in a sweep of 1,000,000 unchanged dossiers", "10,000", "Scale", "×sweep-memory", 1.1, true, "×"},
 }
 
 // A figure is what was measured of a target.

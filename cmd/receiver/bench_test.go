@@ -13,10 +13,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/pprof"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -78,9 +76,9 @@ func BenchmarkReceiver(b *testing.B) {
 					}
 				}
 				for _, store := range variants {
-					b.Logf("%-6s %8.0f acked/s  p50 %6.2f ms  p99 %6.2f ms  %4.0f µs receiver + %4.0f µs Postgres an event", store,
+					b.Logf("%-6s %8.0f acked/s  p50 %6.2f ms  p99 %6.2f ms  %4.0f µs receiver + %4.0f µs Postgres an event (sending it: %2.0f µs, %3.0f a flush)", store,
 						median(results[store], load.rate), median(results[store], quantile(.50)), median(results[store], quantile(.99)),
-						median(results[store], load.receiverTime), median(results[store], load.postgresTime))
+						median(results[store], load.receiverTime), median(results[store], load.postgresTime), median(results[store], load.generatorTime), median(results[store], func(l load) float64 { return l.perFlush }))
 				}
 				ours, naive, none := results[storeOurs], results[theNaive], results[storeNone]
 				ratio.Report(b, "×naive", ratio.Of(ours, naive, load.rate))
@@ -195,6 +193,7 @@ func naiveStore(inserter *river.Client[pgx.Tx], unique bool) storeFunc {
 
 // serveBench is the process of one receiver. It ends with its standard input.
 func serveBench(store string) error {
+	collectLess()
 	config := testConfig(os.Getenv(benchDatabase))
 	config.MaxConns = 10 // the programs' default
 	log := slog.New(slog.DiscardHandler)
@@ -305,6 +304,8 @@ type load struct {
 	took               time.Duration
 	acks               []time.Duration // sorted
 	receiver, postgres time.Duration   // of processor time
+	generator          time.Duration   // the same, of who sent it
+	perFlush           float64         // events
 }
 
 func (l load) rate() float64 { return float64(len(l.acks)) / l.took.Seconds() }
@@ -313,6 +314,9 @@ func (l load) receiverTime() float64 {
 }
 func (l load) postgresTime() float64 {
 	return float64(l.postgres.Microseconds()) / float64(len(l.acks))
+}
+func (l load) generatorTime() float64 {
+	return float64(l.generator.Microseconds()) / float64(len(l.acks))
 }
 func (l load) time() float64 { return l.receiverTime() + l.postgresTime() }
 
@@ -329,9 +333,13 @@ func (r *benchReceiver) measure(b *testing.B, pool *pgxpool.Pool, connections in
 		r.load(b, connections, length/4, 0, next)
 	}
 	backends := postmaster(b, pool)
-	receiver, server := processorTime(r.pid), backends()
+	receiver, server, own := processorTime(r.pid), backends(), processorTime(os.Getpid())
 	l := r.load(b, connections, length, 0, next)
 	l.receiver, l.postgres = processorTime(r.pid)-receiver, backends()-server
+	l.generator = processorTime(os.Getpid()) - own
+	if err := pool.QueryRow(b.Context(), `SELECT coalesce(avg(events), 0)::float FROM sync_flushes`).Scan(&l.perFlush); err != nil {
+		b.Fatal(err)
+	}
 	return l
 }
 
@@ -342,88 +350,6 @@ func empty(b *testing.B, pool *pgxpool.Pool) {
 }
 
 var benchEvents atomic.Int64
-
-// load sends events over so many connections, with as little work of its own as possible: it shares the processors with what
-// it measures. At rate 0 every connection sends its next event as soon as the last was acked; otherwise the events are due
-// at that rate a second, and what is sent late counts as waiting.
-func (r *benchReceiver) load(b *testing.B, connections int, length time.Duration, rate int, next func() int64) load {
-	var (
-		group sync.WaitGroup
-		mu    sync.Mutex
-		all   load
-		began = time.Now()
-	)
-	for first := range connections {
-		group.Go(func() {
-			conn, err := net.Dial("tcp", r.address)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			defer conn.Close()
-			var acks []time.Duration
-			answers := bufio.NewReaderSize(conn, 1024)
-			for n := first; ; n += connections {
-				due := time.Now()
-				if rate > 0 {
-					due = began.Add(time.Duration(n) * time.Second / time.Duration(rate))
-					<-time.After(time.Until(due))
-				}
-				if due.Sub(began) >= length {
-					break
-				}
-				if err := exchange(conn, answers, benchRequest(next())); err != nil {
-					b.Error(err)
-					return
-				}
-				acks = append(acks, time.Since(due))
-			}
-			mu.Lock()
-			all.acks = append(all.acks, acks...)
-			mu.Unlock()
-		})
-	}
-	group.Wait()
-	all.took = time.Since(began)
-	slices.Sort(all.acks)
-	return all
-}
-
-var benchFilling = strings.Repeat("a word or two on this candidate; ", 12)
-
-func benchRequest(n int64) []byte {
-	body := fmt.Appendf(nil, `{"id":"evt_%010d","type":"dossier.updated","created_at":"2026-05-01T10:00:00Z","data":{"id":"dos_%d",`+
-		`"type":"candidate","name":"Jan Jansen","city":"Gent","status":"active","intake_notes":%q}}`, n, n%1000, benchFilling)
-	return append([]byte(head(body, "Content-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(body)))), body...)
-}
-
-// exchange sends a request and reads its answer, which must be 200.
-func exchange(conn net.Conn, answers *bufio.Reader, request []byte) error {
-	if _, err := conn.Write(request); err != nil {
-		return err
-	}
-	status, err := answers.ReadSlice('\n')
-	if err != nil {
-		return err
-	}
-	if !bytes.HasPrefix(status, []byte("HTTP/1.1 200 ")) {
-		return fmt.Errorf("answer %q", status)
-	}
-	length := 0
-	for {
-		line, err := answers.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		if len(line) == 2 {
-			_, err = answers.Discard(length)
-			return err
-		}
-		if value, found := bytes.CutPrefix(line, []byte("Content-Length: ")); found {
-			length, _ = strconv.Atoi(string(bytes.TrimSpace(value)))
-		}
-	}
-}
 
 func median(rounds []load, of func(load) float64) float64 {
 	var values []float64

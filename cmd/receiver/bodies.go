@@ -14,6 +14,7 @@ import (
 const (
 	maxBody   = 1 << 20  // of an event
 	smallBody = 64 << 10 // LeadGrid's are far smaller still
+	promised  = 4 << 10  // what a sender may have for a mere promise
 	largeOnes = 32       // how many bodies above smallBody are held at once
 )
 
@@ -40,9 +41,13 @@ func (b *bodies) read(c *gin.Context) (body []byte, release func(), err error) {
 	if announced > maxBody {
 		return nil, release, errTooLarge
 	}
+	if 0 <= announced && announced <= promised { // nearly all
+		body := make([]byte, announced)
+		_, err := io.ReadFull(c.Request.Body, body)
+		return body, release, readError(err)
+	}
 	from := http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
-	// A buffer for what was announced, but no more than a sender may have for a mere promise.
-	buffer := bytes.NewBuffer(make([]byte, 0, min(max(announced, 0), 4<<10)+bytes.MinRead))
+	buffer := bytes.NewBuffer(make([]byte, 0, promised))
 	if _, err := io.CopyN(buffer, from, smallBody); err != nil {
 		return buffer.Bytes(), release, readError(err)
 	}

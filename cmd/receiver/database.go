@@ -21,17 +21,18 @@ func openPool(ctx context.Context, database settings.Database) (*pgxpool.Pool, e
 	if err != nil {
 		return nil, err
 	}
-	config.AfterConnect = commitDurably
+	config.AfterConnect = prepare
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
-// commitDurably undoes a default under which COMMIT returns before the commit is on disk: an event is acked once it is
-// stored, and not almost. Stricter settings than "on" stay.
-func commitDurably(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
-		WHERE current_setting('synchronous_commit') = 'off'`)
+// prepare undoes a default under which COMMIT returns before the commit is on disk: an event is acked once it is stored, and
+// not almost. Stricter settings than "on" stay. Nor may a plan be a scan of all events: one made while they are few is kept
+// when they are many, and all that the receiver asks is found by key.
+func prepare(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `SELECT set_config('enable_seqscan', 'off', false), CASE current_setting('synchronous_commit')
+		WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END`)
 	if err != nil {
-		return fmt.Errorf("set synchronous_commit: %w", err)
+		return fmt.Errorf("set up the connection: %w", err)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -28,6 +29,9 @@ import (
 
 // drainTimeout bounds how long requests under way may take once the program is told to end. It is above storeTimeout.
 const drainTimeout = 15 * time.Second
+
+// memoryLimit is from where on garbage is collected as often as it takes to stay below. The chart's limit is higher.
+const memoryLimit = 192 << 20
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -54,6 +58,17 @@ func exitCode(err error) int {
 	return 1
 }
 
+// collectLess lets more garbage gather than Go would by default. Little is in use at a time, so that it would be collected dozens
+// of times a second under load, for a tenth of the processor time. GOGC and GOMEMLIMIT say otherwise.
+func collectLess() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+}
+
 // addresses are where a started receiver listens.
 type addresses struct {
 	webhooks, admin string
@@ -62,6 +77,7 @@ type addresses struct {
 // run is the whole program, until ctx ends. It tells started, if not nil, where it listens.
 func run(ctx context.Context, config config, logs io.Writer, started func(addresses)) error {
 	log := config.Logger(logs)
+	collectLess()
 	stopTracing, err := tracing.Start(config.Tracing, "leadgrid-receiver", build.Read().Version, log)
 	if err != nil {
 		return err

@@ -81,7 +81,9 @@ func (h *webhooks) judge(c *gin.Context, now time.Time) answer {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	event, err := h.store(ctx, events.Received{Body: body, At: now})
-	span.SetAttributes(attribute.String("leadgrid.event.id", event.ID), attribute.String("leadgrid.event.type", typeLabel(event.Type)))
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("leadgrid.event.id", event.ID), attribute.String("leadgrid.event.type", typeLabel(event.Type)))
+	}
 	switch {
 	case err != nil:
 		tracing.Failed(span)

@@ -128,6 +128,31 @@ func TestPromise1_NoAckForADuplicateOfAnUncommittedEvent(t *testing.T) {
 	}
 }
 
+func TestAnEventStoredBesideIsADuplicate(t *testing.T) {
+	pool := pgtest.New(t)
+	intake := newIntake(t, pool, events.Options{Patience: 1}) // too little for a second attempt
+	other, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Rollback(context.WithoutCancel(t.Context()))
+	event := received(1)
+	if _, err := other.Exec(t.Context(), `INSERT INTO webhook_events (digest, id, flush) VALUES (sha256($1), 'evt_1', 0)`, event.Body); err != nil {
+		t.Fatal(err)
+	}
+	stored := add(t, intake, event)
+	waitForLock(t, pool)
+	if err := other.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-stored; got.err != nil || !got.Duplicate {
+		t.Errorf("Add = %+v after the other copy was committed, want a duplicate", got)
+	}
+	if flushes, jobs := flushes(t, pool), jobs(t, pool); len(flushes) != 0 || len(jobs) != 0 {
+		t.Errorf("%d flushes and %d jobs for nothing new", len(flushes), len(jobs))
+	}
+}
+
 func TestEventsThatWaitShareATransaction(t *testing.T) {
 	pool := pgtest.New(t)
 	intake := newIntake(t, pool, events.Options{Flushers: 1, MaxEvents: 50, Patience: time.Minute})
@@ -194,11 +219,20 @@ func TestASecondTransactionBeginsBesideTheFirstOnlyForMany(t *testing.T) {
 func TestNothingNewMakesNeitherFlushNorJob(t *testing.T) {
 	pool := pgtest.New(t)
 	intake := newIntake(t, pool, events.Options{})
+	var numbers []int64
 	for i := range 3 {
 		got, err := intake.Add(t.Context(), received(1))
 		if err != nil || got.Duplicate != (i > 0) {
 			t.Fatalf("Add %d = %+v, %v", i, got, err)
 		}
+		var n int64
+		if err := pool.QueryRow(t.Context(), `SELECT last_value FROM observations`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		numbers = append(numbers, n)
+	}
+	if numbers[2] != numbers[0] { // which would be a write
+		t.Errorf("duplicates took numbers: %v", numbers)
 	}
 	if flushes, jobs := flushes(t, pool), jobs(t, pool); len(flushes) != 1 || len(jobs) != 1 {
 		t.Errorf("%d flushes and %d jobs, want one each", len(flushes), len(jobs))

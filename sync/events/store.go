@@ -38,31 +38,35 @@ type fate struct {
 	odd    string // why the database refused the payload, when it did
 }
 
-// storeEvents takes the flush's number only now that all its events have been received: whatever read of LeadGrid takes a
-// higher number began after them, and so has seen what they tell of. Rows go in by digest, so that two transactions with
-// the same events wait for each other instead of deadlocking. What is about somebody who was erased, and what was mapped by
-// another mapping than the one applied last, is kept without its payload.
+// findKnown tells which events are there already, committed, so that what is repeated costs neither a write nor a
+// transaction. If not all are, it takes the flush's number, only now that all its events have been received: whatever read of
+// LeadGrid takes a higher number began after them, and so has seen what they tell of.
+const findKnown = `
+SELECT digests, CASE WHEN coalesce(cardinality(digests), 0) < cardinality($1) THEN nextval('observations') END
+FROM (SELECT array_agg(digest) AS digests FROM webhook_events WHERE digest = ANY ($1::bytea[])) AS known`
+
+// storeEvents stores a flush. Rows go in by digest, so that two transactions with the same events wait for each other
+// instead of deadlocking; the one that waited then fails, and looks again: that is rare, and ON CONFLICT would cost a fifth
+// more, always. What is about somebody who was erased, and what was mapped by another mapping than the one applied last,
+// is kept without its payload.
 const storeEvents = `
-WITH numbered AS MATERIALIZED (
-    SELECT nextval('observations') AS flush
-), stored AS (
-    INSERT INTO webhook_events (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd, flush)
-    SELECT e.digest, e.id, nullif(e.type, ''), e.created_at, e.received_at, nullif(e.dossier_id, ''), nullif(e.stage_id, ''),
-           CASE WHEN keep THEN e.payload END, CASE WHEN keep THEN e.body END, nullif(e.odd, ''), numbered.flush
-    FROM numbered, unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
-                          $8::jsonb[], $9::bytea[], $10::text[])
-                   AS e (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd),
-         LATERAL (SELECT $11 = (SELECT digest FROM sync_mapping) AND NOT (EXISTS (SELECT FROM erasures) AND EXISTS (
-             SELECT FROM erasures s WHERE s.token = erasure_token('dossiers', e.dossier_id))) AS keep) AS kept
-    ON CONFLICT (digest) DO NOTHING
-    RETURNING digest, flush
-), counted AS (
-    INSERT INTO sync_flushes (flush, events) SELECT flush, count(*) FROM stored GROUP BY flush
+WITH flush AS (
+    INSERT INTO sync_flushes (flush, events) VALUES ($12, cardinality($1::bytea[]))
 )
-SELECT digest, flush FROM stored`
+INSERT INTO webhook_events (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd, flush)
+SELECT e.digest, e.id, nullif(e.type, ''), e.created_at, e.received_at, nullif(e.dossier_id, ''), nullif(e.stage_id, ''),
+       CASE WHEN keep THEN e.payload END, CASE WHEN keep THEN e.body END, nullif(e.odd, ''), $12
+FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
+            $8::jsonb[], $9::bytea[], $10::text[])
+         AS e (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd),
+     LATERAL (SELECT $11 = (SELECT digest FROM sync_mapping) AND NOT (EXISTS (SELECT FROM erasures) AND EXISTS (
+         SELECT FROM erasures s WHERE s.token = erasure_token('dossiers', e.dossier_id))) AS keep) AS kept`
 
 // attemptTimeout bounds one transaction, the wait for a connection included.
 const attemptTimeout = 5 * time.Second
+
+// conflicts is how often an attempt may find that somebody has just stored one of its events. Each time somebody has.
+const conflicts = 10
 
 // storePatiently stores rows, trying again while the database is in trouble and the deadline has not passed: senders may
 // never repeat an event, so a short failover should not cost any. Rows missing from the result were not stored, or not
@@ -84,13 +88,16 @@ func (in *Intake) storePatiently(ctx context.Context, rows []row, deadline time.
 func (in *Intake) store(ctx context.Context, rows []row, fates map[digest]fate) error {
 	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	fresh, err := in.storeAtOnce(attempt, rows)
+	known, err := in.storeAtOnce(attempt, rows)
+	for i := 0; i < conflicts && isConflict(err); i++ {
+		known, err = in.storeAtOnce(attempt, rows)
+	}
 	switch {
 	case err == nil:
 		for _, r := range rows {
 			if _, settled := fates[r.digest]; !settled { // by an attempt that failed later for others
-				_, stored := fresh[r.digest]
-				fates[r.digest] = fate{stored: stored, odd: r.odd}
+				_, repeated := known[r.digest]
+				fates[r.digest] = fate{stored: !repeated, odd: r.odd}
 			}
 		}
 		return nil
@@ -107,45 +114,52 @@ func (in *Intake) store(ctx context.Context, rows []row, fates map[digest]fate) 
 	}
 }
 
-// storeAtOnce is the transaction: the events, their flush and the job that will process it, or none of them.
-func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (map[digest]struct{}, error) {
+// storeAtOnce is the transaction: the events, their flush and the job that will process it, or none of them. It returns which
+// events were there before. It takes two round trips, or one if all were.
+func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (known map[digest]struct{}, err error) {
 	conn, err := in.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Release() // which closes it if a transaction is still open
+	defer conn.Release()
 
 	var (
-		fresh = make(map[digest]struct{}, len(rows))
-		key   []byte
-		flush int64
-		begin pgx.Batch
+		found pgtype.FlatArray[[]byte]
+		flush *int64
+		batch pgx.Batch
 	)
-	begin.Queue("BEGIN")
-	begin.Queue(storeEvents, append(columns(rows), in.mapping)...).Query(func(result pgx.Rows) error {
-		_, err := pgx.ForEachRow(result, []any{(*pgtype.DriverBytes)(&key), &flush}, func() error {
-			fresh[digest(key)] = struct{}{}
-			return nil
+	if err := conn.QueryRow(ctx, findKnown, digests(rows)).Scan(&found, &flush); err != nil {
+		return nil, err
+	}
+	known = make(map[digest]struct{}, len(found))
+	for _, d := range found {
+		known[digest(d)] = struct{}{}
+	}
+	if flush == nil {
+		return known, nil
+	}
+	if len(known) > 0 {
+		rows = slices.DeleteFunc(slices.Clone(rows), func(r row) bool {
+			_, is := known[r.digest]
+			return is
 		})
-		return err
-	})
-	tx := &pipelinedTx{connection: conn.Conn()}
-	if err := tx.SendBatch(ctx, &begin).Close(); err != nil {
+	}
+	batch.Queue(storeEvents, append(columns(rows), in.mapping, *flush)...)
+	job := river.InsertManyParams{Args: FlushArgs{Flush: *flush}, InsertOpts: &river.InsertOpts{Metadata: tracing.Metadata(ctx)}}
+	if _, err := in.jobs.InsertManyFastTx(ctx, &queuedTx{conn.Conn(), &batch}, []river.InsertManyParams{job}); err != nil {
 		return nil, err
 	}
-	if len(fresh) == 0 { // all were there already, committed, or the statement would have waited for them
-		return fresh, tx.Rollback(ctx)
-	}
-	if _, err := in.jobs.InsertTx(ctx, tx, FlushArgs{Flush: flush}, &river.InsertOpts{Metadata: tracing.Metadata(ctx)}); err != nil {
-		return nil, err
-	}
-	return fresh, tx.Commit(ctx)
+	return known, conn.SendBatch(ctx, &batch).Close() // which is where the commit fails, if it does
+}
+
+func digests(rows []row) any {
+	return column(rows, func(r *row) []byte { return r.digest[:] })
 }
 
 // columns turns rows into the arrays of storeEvents.
 func columns(rows []row) []any {
 	return []any{
-		column(rows, func(r *row) []byte { return r.digest[:] }),
+		digests(rows),
 		column(rows, func(r *row) string { return r.id }),
 		column(rows, func(r *row) string { return r.eventType }),
 		column(rows, func(r *row) pgtype.Timestamptz {
@@ -200,6 +214,12 @@ func bodyID(d digest) string { return "sha256:" + hex.EncodeToString(d[:]) }
 func isData(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (pgErr.Code[:2] == "22" || pgErr.Code[:2] == "54")
+}
+
+// isConflict tells whether an event has been stored beside us.
+func isConflict(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == "23505" && pgErr.TableName == "webhook_events"
 }
 
 // isTransient tells a database in trouble, which the next attempt may find well again, from one that says no. What is not

@@ -76,9 +76,7 @@ func BenchmarkReceiver(b *testing.B) {
 					}
 				}
 				for _, store := range variants {
-					b.Logf("%-6s %8.0f acked/s  p50 %6.2f ms  p99 %6.2f ms  %4.0f µs receiver + %4.0f µs Postgres an event (sending it: %2.0f µs, %3.0f a flush)", store,
-						median(results[store], load.rate), median(results[store], quantile(.50)), median(results[store], quantile(.99)),
-						median(results[store], load.receiverTime), median(results[store], load.postgresTime), median(results[store], load.generatorTime), median(results[store], func(l load) float64 { return l.perFlush }))
+					logLoads(b, store, results[store])
 				}
 				ours, naive, none := results[storeOurs], results[theNaive], results[storeNone]
 				ratio.Report(b, "×naive", ratio.Of(ours, naive, load.rate))
@@ -244,6 +242,7 @@ func serveBench(store string) error {
 type benchReceiver struct {
 	address string
 	pid     int
+	webhook func() *webhook // what it is sent, for each connection
 }
 
 func startBenchReceiver(b *testing.B, store, url string) *benchReceiver {
@@ -253,6 +252,11 @@ func startBenchReceiver(b *testing.B, store, url string) *benchReceiver {
 	}
 	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), benchStore+"="+store, benchDatabase+"="+url)
+	return startBenchProcess(b, cmd)
+}
+
+// startBenchProcess starts a receiver that prints its address and ends with its standard input.
+func startBenchProcess(b *testing.B, cmd *exec.Cmd) *benchReceiver {
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -273,7 +277,7 @@ func startBenchReceiver(b *testing.B, store, url string) *benchReceiver {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return &benchReceiver{address: strings.TrimSpace(address), pid: cmd.Process.Pid}
+	return &benchReceiver{address: strings.TrimSpace(address), pid: cmd.Process.Pid, webhook: benchWebhook}
 }
 
 // benchServer starts a Postgres as production has it, durable, unless RECEIVER_BENCH_DATABASE names one.
@@ -306,6 +310,12 @@ type load struct {
 	receiver, postgres time.Duration   // of processor time
 	generator          time.Duration   // the same, of who sent it
 	perFlush           float64         // events
+}
+
+func logLoads(b *testing.B, name string, rounds []load) {
+	b.Logf("%-6s %8.0f acked/s  p50 %6.2f ms  p99 %6.2f ms  %4.0f µs receiver + %4.0f µs Postgres + %3.0f µs load an event, %3.0f a flush", name,
+		median(rounds, load.rate), median(rounds, quantile(.50)), median(rounds, quantile(.99)), median(rounds, load.receiverTime),
+		median(rounds, load.postgresTime), median(rounds, load.generatorTime), median(rounds, func(l load) float64 { return l.perFlush }))
 }
 
 func (l load) rate() float64 { return float64(len(l.acks)) / l.took.Seconds() }

@@ -40,7 +40,7 @@ func (r *benchReceiver) load(b *testing.B, connections int, length time.Duration
 			defer conn.Close()
 			var acks []time.Duration
 			answers := bufio.NewReaderSize(conn, 1024)
-			request := benchWebhook()
+			request := r.webhook()
 			for n := first; ; n += connections {
 				due := time.Now()
 				if rate > 0 {

@@ -226,10 +226,16 @@ func queueStretch(batch *pgx.Batch, kind mappings.Kind, reads []Complete, stretc
 
 // lastLists finds the last finished complete reads of parents' lists. Of the stretches, only the first that reaches as far as
 // the id can hold it: a sweep leaves none of an older one behind it.
-const lastLists = `
+//
+// one looks for one id. It is for Postgres to see that it is no more than one: or else it plans anew every time.
+const lastLists, lastList = lastOf + `unnest($2::text[]) AS p (id)` + inLists, lastOf + `(SELECT $2::text AS id) AS p` + inLists
+
+const lastOf = `
 	SELECT p.id, greatest(r.observation, stretch.observation - stretch.behind[list.place]),
 	       greatest(r.began_at, CASE WHEN list.place IS NOT NULL THEN stretch.began_at END)
-	FROM unnest($2::text[]) AS p (id)
+	FROM `
+
+const inLists = `
 	LEFT JOIN sync_reads r ON r.kind = $1 AND r.id = p.id
 	LEFT JOIN LATERAL (SELECT * FROM sync_lists WHERE kind = $1 AND last >= p.id ORDER BY last LIMIT 1) stretch ON true
 	LEFT JOIN LATERAL (SELECT array_position(stretch.keys, hashtextextended(p.id, 0)) AS place) list ON true
@@ -237,7 +243,7 @@ const lastLists = `
 
 // LastRead looks up the last finished read of an object or, by its LedgerKind, of a list; zero if there was none.
 func (m *Mirror) LastRead(ctx context.Context, kind, id string) (last Observation, err error) {
-	err = m.pool.QueryRow(ctx, lastLists, kind, []string{id}).Scan(&id, &last.Number, &last.BeganAt)
+	err = m.pool.QueryRow(ctx, lastList, kind, id).Scan(&id, &last.Number, &last.BeganAt)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return Observation{}, fmt.Errorf("look up the last read of %s: %w", kind, err)
 	}

@@ -36,7 +36,7 @@ func dossiersAbout(ctx context.Context, tx pgx.Tx, contacts []string) ([]Dossier
 // people is what gives the erased away wherever it stands.
 type people struct {
 	ids      []string // of contacts
-	words    []string // names, addresses, numbers; in lower case
+	words    []string // names, addresses, numbers, notes
 	dossiers []string // about them
 }
 
@@ -68,17 +68,20 @@ func (p *people) addWords(ctx context.Context, tx pgx.Tx, sql string, ids []stri
 	for _, word := range words {
 		// What is shorter than that stands everywhere and gives nobody away.
 		if word != nil && len([]rune(strings.TrimSpace(*word))) >= 4 {
-			p.words = append(p.words, strings.ToLower(strings.TrimSpace(*word)))
+			p.words = append(p.words, strings.TrimSpace(*word))
 		}
 	}
 	return err
 }
 
+// wordsAndIDs is all that gives them away.
+func (p *people) wordsAndIDs() []string { return slices.Concat(p.words, p.ids) }
+
 // in reports whether a text that may be JSON, or nearly, mentions them.
 func (p *people) in(text []byte) bool {
 	plain := strings.ToLower(string(text))
 	readable := strings.ToLower(unescape(string(text)))
-	return slices.ContainsFunc(append(p.words, p.ids...), func(word string) bool {
+	return slices.ContainsFunc(p.wordsAndIDs(), func(word string) bool {
 		word = strings.ToLower(word)
 		return strings.Contains(plain, word) || strings.Contains(readable, word)
 	})

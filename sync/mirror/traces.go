@@ -7,8 +7,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// mentioned is the condition that a text mentions one of the words in $1; %s is the text.
-const mentioned = `EXISTS (SELECT FROM unnest($1::text[]) AS word WHERE position(word in lower(%s)) > 0)`
+// mentioning selects the keys of a table's rows of which a text mentions one of the words in $1, as they are or as JSON
+// writes them. Each text is read once and put into lower case once, however many words there are: an event has hundreds of
+// bytes, a removal of many people hundreds of words, and everybody who wants to write waits meanwhile.
+func mentioning(key, table, text, where string) string {
+	return `SELECT ` + key + ` FROM (SELECT ` + key + `, lower(` + text + `) AS plain FROM ` + table + ` WHERE ` + where + ` OFFSET 0) AS texts
+		WHERE EXISTS (SELECT FROM (
+			SELECT lower(word) AS word FROM unnest($1::text[]) AS word
+			UNION SELECT lower(substr(json, 2, length(json) - 2)) FROM (SELECT to_jsonb(word)::text AS json FROM unnest($1::text[]) AS word) AS words
+		) AS words WHERE position(word in plain) > 0)`
+}
 
 // eraseTraces removes people from all that is not a mirrored row.
 func (m *Mirror) eraseTraces(ctx context.Context, tx pgx.Tx, p *people, certificate *Certificate) error {
@@ -25,12 +33,10 @@ func (m *Mirror) eraseTraces(ctx context.Context, tx pgx.Tx, p *people, certific
 // eraseEvents empties the events that mention them, and all events of the dossiers about them: an older one may know them
 // by a name or an address they have had. Id, type, times and the hash stay, unless they say who it was.
 func eraseEvents(ctx context.Context, tx pgx.Tx, p *people, certificate *Certificate) error {
-	words := append(append([]string{}, p.words...), p.ids...)
 	tag, err := tx.Exec(ctx, `
 		UPDATE webhook_events SET payload = NULL, body = NULL
-		WHERE (payload IS NOT NULL OR body IS NOT NULL)
-		  AND (dossier_id = ANY ($2) OR payload IS NOT NULL AND `+fmt.Sprintf(mentioned, "payload::text")+`
-		       OR payload IS NOT NULL AND `+fmt.Sprintf(mentioned, `replace(payload::text, '\"', '"')`)+`)`, words, p.dossiers)
+		WHERE (payload IS NOT NULL OR body IS NOT NULL) AND (dossier_id = ANY ($2)
+		       OR digest IN (`+mentioning("digest", "webhook_events", "payload::text", "payload IS NOT NULL")+`))`, p.wordsAndIDs(), p.dossiers)
 	if err != nil {
 		return fmt.Errorf("events: %w", err)
 	}
@@ -45,7 +51,7 @@ func eraseEvents(ctx context.Context, tx pgx.Tx, p *people, certificate *Certifi
 	certificate.add("webhook_events", n+tag.RowsAffected(), "payload and body; id, type, times and hash stay")
 	tag, err = tx.Exec(ctx, `
 		UPDATE webhook_events SET id = 'sha256:' || encode(digest, 'hex'), type = NULL
-		WHERE `+fmt.Sprintf(mentioned, "concat_ws(' ', id, type)"), p.words)
+		WHERE digest IN (`+mentioning("digest", "webhook_events", "concat_ws(' ', id, type)", "true")+`)`, p.words)
 	if err != nil {
 		return fmt.Errorf("events: %w", err)
 	}
@@ -86,10 +92,9 @@ func eraseOddities(ctx context.Context, tx pgx.Tx, p *people, certificate *Certi
 // eraseCommands empties the write-back commands about them. What has not been sent is not sent any more; what is being sent
 // is left alone, and counted.
 func eraseCommands(ctx context.Context, tx pgx.Tx, p *people, certificate *Certificate) error {
-	words := append(append([]string{}, p.words...), p.ids...)
-	const about = `(contact_id = ANY ($2) OR leadgrid_id = ANY ($2)
-		OR EXISTS (SELECT FROM unnest($1::text[]) AS word WHERE position(word in
-			lower(replace(concat_ws(' ', arguments, expected, result, evidence, error, cv_filename), '\"', '"'))) > 0))`
+	words := p.wordsAndIDs()
+	about := `(contact_id = ANY ($2) OR leadgrid_id = ANY ($2) OR number IN (` +
+		mentioning("number", "commands", "concat_ws(' ', arguments, expected, result, evidence, error, cv_filename)", "true") + `))`
 	rows, err := tx.Query(ctx, `
 		UPDATE commands SET arguments = '{}', expected = NULL, result = NULL, evidence = NULL, cv_filename = NULL, cv_sha256 = NULL,
 		       state = CASE state WHEN 'pending' THEN 'refused' ELSE state END,
@@ -127,12 +132,12 @@ func (m *Mirror) eraseJobs(ctx context.Context, tx pgx.Tx, p *people, certificat
 		return nil
 	}
 	jobs := pgx.Identifier{m.queue, "river_job"}.Sanitize()
-	tag, err := tx.Exec(ctx, `DELETE FROM `+jobs+` WHERE `+fmt.Sprintf(mentioned, "concat_ws(' ', args, metadata, tags)"), p.words)
+	tag, err := tx.Exec(ctx, `DELETE FROM `+jobs+` WHERE id IN (`+mentioning("id", jobs, "concat_ws(' ', args, metadata, array_to_string(tags, ' '))", "true")+`)`, p.words)
 	if err != nil {
 		return fmt.Errorf("queue: %w", err)
 	}
 	certificate.add(m.queue+".river_job", tag.RowsAffected(), "jobs whose arguments named them")
-	tag, err = tx.Exec(ctx, `UPDATE `+jobs+` SET errors = NULL WHERE errors IS NOT NULL AND `+fmt.Sprintf(mentioned, "errors::text"), p.words)
+	tag, err = tx.Exec(ctx, `UPDATE `+jobs+` SET errors = NULL WHERE id IN (`+mentioning("id", jobs, "array_to_string(errors, ' ')", "errors IS NOT NULL")+`)`, p.words)
 	if err != nil {
 		return fmt.Errorf("queue: %w", err)
 	}

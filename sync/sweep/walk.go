@@ -299,8 +299,8 @@ func (w *Sweeper) endPass(ctx context.Context, s *Sweep, l listing) (over bool, 
 	}
 	enough := 1
 	switch {
-	case k.Total == nil && k.Moves:
-		enough = 4 // nothing but chance shows the rows, and nobody says how many there are
+	case k.Moves:
+		enough = 4 // nothing but chance shows the rows, and LeadGrid's count, if there is one, is a hint
 	case k.Total != nil && tally.union < *k.Total:
 		enough = 2
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"strings"
@@ -30,7 +31,8 @@ var Schemas = migrations.Schemas{Mirror: "leadgrid", Queue: "leadgrid_queue"}
 // schema. The database goes when the test ends.
 func New(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	return Open(t, URL(t))
+	// Tests' tables are small, and to plan a statement takes longer than to run it.
+	return open(t, URL(t), map[string]string{"plan_cache_mode": "force_generic_plan"})
 }
 
 // URL makes a migrated database for programs that open it themselves: their DATABASE_URL. The database goes when the
@@ -54,6 +56,11 @@ func Empty(t testing.TB) *pgxpool.Pool {
 // Open returns a pool on a database that URL made; it is closed when the test ends.
 func Open(t testing.TB, url string) *pgxpool.Pool {
 	t.Helper()
+	return open(t, url, nil)
+}
+
+func open(t testing.TB, url string, parameters map[string]string) *pgxpool.Pool {
+	t.Helper()
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
@@ -61,6 +68,7 @@ func Open(t testing.TB, url string) *pgxpool.Pool {
 	config.MaxConns = 10
 	config.ConnConfig.RuntimeParams["search_path"] = pgx.Identifier{Schemas.Mirror}.Sanitize()
 	config.ConnConfig.RuntimeParams["jit"] = "off"
+	maps.Copy(config.ConnConfig.RuntimeParams, parameters)
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)

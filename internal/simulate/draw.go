@@ -64,17 +64,17 @@ func drawHabits(rng *rand.Rand) leadgridtest.Habits {
 // drawSize makes most lists of contacts longer than a page, as each costs but one request a page; dossiers cost two requests
 // each, and so do contacts of which lists hide fields.
 func drawSize(rng *rand.Rand, habits leadgridtest.Habits) leadgridtest.Size {
-	size := leadgridtest.Size{Dossiers: 5 + rng.IntN(20), Contacts: 5 + rng.IntN(30), Odd: rng.Float64() * 0.5}
-	switch n := rng.IntN(10); {
+	size := leadgridtest.Size{Dossiers: 4 + rng.IntN(12), Contacts: 4 + rng.IntN(20), Odd: rng.Float64() * 0.5}
+	switch n := rng.IntN(20); {
 	case n == 0:
 		size.Dossiers += 90
-	case n < 3: // all small, and quick
+	case n < 6: // all small, and quick
 	case len(habits.ListOmits) == 0:
-		size.Contacts += 90 + rng.IntN(200)
-	case n < 5:
+		size.Contacts += 90 + rng.IntN(150)
+	case n < 9:
 		size.Contacts += 90
 	}
-	size.Links, size.Notes = rng.IntN(40), rng.IntN(40)
+	size.Links, size.Notes = rng.IntN(30), rng.IntN(30)
 	return size
 }
 
@@ -97,7 +97,7 @@ func drawFaults(rng *rand.Rand) leadgridtest.Faults {
 func drawLimits(rng *rand.Rand) leadgridtest.Limits {
 	limits := leadgridtest.Limits{WebhookBackoff: 20 * time.Millisecond, WebhookConcurrency: oneOf(rng, 1, 8)}
 	if chance(rng, 0.3) {
-		limits.Window, limits.Requests = 4*time.Second, 120+rng.IntN(280)
+		limits.Window, limits.Requests = 2*time.Second, 60+rng.IntN(140)
 	}
 	return limits
 }

@@ -199,7 +199,7 @@ func stageOf(data json.RawMessage) string {
 // verify`, which also sees what has no column (promise 12).
 func (r *run) checkAgain(ctx context.Context) error {
 	r.server.Change(func(s *leadgridtest.Settings) { s.Faults = leadgridtest.Faults{} })
-	if r.rng.IntN(3) > 0 {
+	if r.rng.IntN(4) > 0 {
 		return nil
 	}
 	r.Played = append(r.Played, "synced again")

@@ -159,7 +159,7 @@ func (r *run) play(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.edit(ctx, r.rng.IntN(120), 5*time.Millisecond); err != nil {
+	if err := r.edit(ctx, r.rng.IntN(60), 5*time.Millisecond); err != nil {
 		return err
 	}
 	r.chatter()
@@ -178,7 +178,7 @@ func (r *run) play(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := r.edit(ctx, r.rng.IntN(80), 3*time.Millisecond); err != nil {
+		if err := r.edit(ctx, r.rng.IntN(40), 3*time.Millisecond); err != nil {
 			return err
 		}
 		if r.rng.IntN(4) == 0 {
@@ -291,7 +291,7 @@ func (r *run) bulk() {
 		return
 	}
 	from := r.rng.IntN(len(ids))
-	_ = r.server.BulkUpdate(ids[from:min(len(ids), from+20)], leadgridtest.Fields{"role": fmt.Sprintf("role %d", r.rng.IntN(1000))})
+	_ = r.server.BulkUpdate(ids[from:min(len(ids), from+2+r.rng.IntN(8))], leadgridtest.Fields{"role": fmt.Sprintf("role %d", r.rng.IntN(1000))})
 }
 
 // chatter now and then gives a dossier more notes than fit on a page.
@@ -301,7 +301,7 @@ func (r *run) chatter() {
 		return // a list that only ever gives its first page hides the rest from everybody
 	}
 	id := ids[r.rng.IntN(len(ids))]
-	for n := range cmp.Or(r.Habits.MaxPerPage, 100) + r.rng.IntN(40) {
+	for n := range cmp.Or(r.Habits.MaxPerPage, 100) + r.rng.IntN(10) {
 		_, _ = r.server.AddNote(id, fmt.Sprintf("note %d", n), n%2 == 0) // somebody may just have removed the dossier
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,11 +25,12 @@ var (
 )
 
 // atOnce is how many seeds are played side by side: they wait much, for replicas, rate windows and queues.
-const atOnce = 6
+const atOnce = 10
 
 // TestSimulate plays the seeds on a few databases, since to make one, to connect to it and to plan every statement anew
 // took longer than to play a seed.
 func TestSimulate(t *testing.T) {
+	debug.SetGCPercent(400) // there is memory enough, and the processors are what seeds wait for
 	chosen := chosenSeeds(t)
 	next := make(chan uint64, len(chosen))
 	for _, seed := range chosen {

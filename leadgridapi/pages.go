@@ -50,20 +50,14 @@ func (m *Meta) UnmarshalJSON(raw []byte) error { return decode(raw, m, &m.Raw) }
 // Ends reports whether a page of so many objects, asked for with [MaxPerPage],
 // surely ends its list, seen being how many came with it and before it: it is
 // empty, or shorter than pages are and all that the list counts were seen. The
-// count alone proves nothing, and a short page before it is reached may be all
-// that LeadGrid serves at once.
+// count alone proves nothing, and a short page without it may be all that
+// LeadGrid serves at once, whatever it says of its pages.
 func (m Meta) Ends(objects, seen int) bool {
 	size := MaxPerPage
 	if m.PerPage != nil {
 		size = *m.PerPage
 	}
-	switch {
-	case objects == 0:
-		return true
-	case m.Total != nil:
-		return objects < size && seen == *m.Total
-	}
-	return m.PerPage != nil && objects < size
+	return objects == 0 || m.Total != nil && objects < size && seen == *m.Total
 }
 
 // A Page is one page of a list.

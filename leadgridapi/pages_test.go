@@ -271,3 +271,23 @@ func TestPagesSmallerThanAskedFor(t *testing.T) {
 		}
 	}
 }
+
+func TestMetaEnds(t *testing.T) {
+	n := func(n int) *int { return &n }
+	for _, row := range []struct {
+		what          string
+		meta          leadgridapi.Meta
+		objects, seen int
+		ends          bool
+	}{
+		{"an empty page", leadgridapi.Meta{}, 0, 100, true},
+		{"a short page that completes the count", leadgridapi.Meta{Total: n(110), PerPage: n(100)}, 10, 110, true},
+		{"a full page that completes the count", leadgridapi.Meta{Total: n(100), PerPage: n(100)}, 100, 100, false},
+		{"a short page before the count", leadgridapi.Meta{Total: n(110), PerPage: n(100)}, 10, 20, false},
+		{"a short page that nothing counts, by a server that repeats what it was asked", leadgridapi.Meta{PerPage: n(100)}, 10, 10, false},
+	} {
+		if got := row.meta.Ends(row.objects, row.seen); got != row.ends {
+			t.Errorf("%s: Ends = %v, want %v", row.what, got, row.ends)
+		}
+	}
+}

@@ -50,6 +50,7 @@ type Applied struct {
 	Changed   int      // rows written, the inserted included
 	Unchanged int
 	Stale     int      // rows that a later read had already told about
+	Overtaken bool     // a read of one object was of no use: a page of a list, which may hide fields, showed it later. Read it again
 	Older     []string // ids shown with an older updated_at than known: refused, to be read again
 	Thin      []string // ids of objects unknown here that the read was too thin to add
 	Deleted   []string // ids of rows found gone
@@ -64,6 +65,7 @@ func (a *Applied) Add(b Applied) {
 	a.Changed += b.Changed
 	a.Unchanged += b.Unchanged
 	a.Stale += b.Stale
+	a.Overtaken = a.Overtaken || b.Overtaken
 	a.Older = append(a.Older, b.Older...)
 	a.Thin = append(a.Thin, b.Thin...)
 	a.Proved = a.Proved || b.Proved
@@ -76,6 +78,7 @@ func (a *Applied) Add(b Applied) {
 type row struct {
 	key   []string // one text per key column
 	later int64    // the last read that has told about it, if one has that is later than any of ours
+	alone int64    // the last one of it alone, if that is later than any of ours
 
 	exists  bool
 	deleted bool
@@ -105,6 +108,7 @@ type sighting struct {
 	hash         int64
 	row          *row
 	older        bool // than it is known: refused
+	overtaken    bool // by a page of a list
 }
 
 func (s *sighting) object() mappings.Object {
@@ -297,6 +301,9 @@ func (m *Mirror) tell(table *table, s *state, read *Read, applied *Applied) {
 		switch {
 		case row.later >= read.Number, !row.isNew && s.listed[table.parentIn(read, sighting)] >= read.Number:
 			applied.Stale++
+			if read.single() && row.alone < read.Number {
+				sighting.overtaken, applied.Overtaken = true, true
+			}
 		case !row.exists && !read.Whole && !read.Insert:
 			applied.Thin = append(applied.Thin, row.id())
 		case row.exists && !row.deleted && read.Whole && sighting.hash == row.hash:

@@ -101,8 +101,11 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 	}
 	batch.Queue(laterReads, table.mapping.Kind, keys, least).Query(func(r pgx.Rows) error {
 		var key string
-		var later int64
-		_, err := pgx.ForEachRow(r, []any{&key, &later}, func() error { byGuardKey[key].later = later; return nil })
+		var later, alone int64
+		_, err := pgx.ForEachRow(r, []any{&key, &later, &alone}, func() error {
+			byGuardKey[key].later, byGuardKey[key].alone = later, alone
+			return nil
+		})
 		return err
 	})
 	queueByIndex(batch, func() { table.queueProbe(batch, s.rows) })
@@ -166,10 +169,10 @@ func (t *table) fillPools(s *state, reads []*Read) {
 // laterReads finds the objects that a finished read has told about which began after ours. Equal numbers count as later:
 // a sequence may repeat its last few values after a crash of Postgres.
 const laterReads = `
-	SELECT id, max(observation) FROM (
-		SELECT r.id, r.observation FROM sync_reads r WHERE r.kind = $1 AND r.id = ANY ($2) AND r.observation >= $3
+	SELECT id, max(observation), coalesce(max(alone), 0) FROM (
+		SELECT r.id, r.observation, r.observation AS alone FROM sync_reads r WHERE r.kind = $1 AND r.id = ANY ($2) AND r.observation >= $3
 		UNION ALL
-		SELECT k.id, p.observation
+		SELECT k.id, p.observation, NULL
 		FROM sync_pages p
 		CROSS JOIN LATERAL unnest(p.keys) AS seen (key)
 		JOIN unnest($2::text[]) AS k (id) ON hashtextextended(k.id, 0) = seen.key

@@ -69,11 +69,12 @@ func (m *Mirror) write(ctx context.Context, tx pgx.Tx, table *table, reads []*Re
 }
 
 // queueLedger notes that the read has finished, for every object it told about. A read of one object is kept by that
-// object's id, a page as one row of hashes: eight bytes an object.
+// object's id, a page as one row of hashes: eight bytes an object. One that a page overtook has told nothing: whoever looks
+// whether the object was read must not take it for done.
 func queueLedger(batch *pgx.Batch, read *Read) {
 	seen := make([]string, 0, len(read.sightings))
 	for _, s := range read.sightings {
-		if !s.older {
+		if !s.older && !s.overtaken {
 			seen = append(seen, guardKey(s.key))
 		}
 	}

@@ -159,8 +159,34 @@ func (o *Observer) Contact(ctx context.Context, id string, steps ...Step) (Resul
 	})
 }
 
+// errOvertaken says that pages of a list showed an object time and again while it was read.
+var errOvertaken = errors.New("lists kept showing it while it was read")
+
+// one reads an object by its id, and again where a page of a list overtook it: what began later is believed, but a page may
+// hide fields.
 func (o *Observer) one(
 	ctx context.Context, kind mappings.Kind, endpoint mirror.Endpoint, id string, steps []Step,
+	get func() (json.RawMessage, mirror.Observation, error),
+) (result Result, err error) {
+	requests := 0
+	for range mostReads {
+		result, err = o.oneOnce(ctx, kind, endpoint, id, func(tx pgx.Tx, applied mirror.Applied) error {
+			if applied.Overtaken {
+				return nil
+			}
+			return runSteps(tx, applied, steps)
+		}, get)
+		requests += result.Requests
+		result.Requests = requests
+		if err != nil || !result.Overtaken {
+			return result, err
+		}
+	}
+	return result, fmt.Errorf("%s %s: %w", endpoint, id, errOvertaken)
+}
+
+func (o *Observer) oneOnce(
+	ctx context.Context, kind mappings.Kind, endpoint mirror.Endpoint, id string, step Step,
 	get func() (json.RawMessage, mirror.Observation, error),
 ) (Result, error) {
 	return again(func(bracketed bool) (Result, error) {
@@ -176,7 +202,7 @@ func (o *Observer) one(
 		}
 		applied, err := o.Apply(ctx, mirror.Read{
 			Observation: at, Kind: kind, Endpoint: endpoint, Objects: []json.RawMessage{raw}, Whole: true,
-		}, bracketed, steps...)
+		}, bracketed, step)
 		return Result{Applied: applied, Requests: 1, Objects: []json.RawMessage{raw}}, err
 	})
 }

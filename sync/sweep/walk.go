@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -162,6 +163,9 @@ func (k *walk) take(asked window, p page, news bool) (ended bool) {
 	}
 	n := len(p.objects)
 	if n == 0 || !news {
+		if k.Fixed > 0 && n > 0 && len(k.Last) > 0 && !bytes.Equal(p.hashes, k.Last) {
+			k.Loose, k.Moves = true, true // no page past the end: the rows of this one were elsewhere before
+		}
 		return true
 	}
 	size := asked.PerPage

@@ -32,7 +32,8 @@ var parentOf = map[mappings.Kind]struct {
 // LedgerKind names complete reads of parents in the ledger, beside the objects themselves.
 func LedgerKind(kind mappings.Kind) string { return "complete " + string(kind) }
 
-// LedgerMissing names reads of a parent's list that were answered with 404: nothing has been read, but it has been asked for.
+// LedgerMissing names reads, of an object or of a parent's list, that were answered with 404: nothing has been read, but it has
+// been asked for.
 func LedgerMissing(kind mappings.Kind) string { return "missing " + string(kind) }
 
 // LedgerTail names reads of the end of a dossier's notes in the ledger.

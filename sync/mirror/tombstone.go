@@ -55,6 +55,7 @@ func (m *Mirror) NotFound(ctx context.Context, tx pgx.Tx, kind mappings.Kind, id
 	t := m.tables[kind]
 	batch := &pgx.Batch{}
 	queueRead(batch, string(kind), id, o)
+	queueRead(batch, LedgerMissing(kind), id, o)
 	batch.Queue(`
 		SELECT d.reason = 'gone' AND d.observation < $3 AND coalesce(t._changed_at, '-infinity') + $4::interval <= $5::timestamptz
 		FROM sync_doubts d LEFT JOIN `+t.name+` t ON t.id = d.id

@@ -168,7 +168,8 @@ func (w *Sweeper) readStages(ctx context.Context, s *Sweep) (bool, error) {
 }
 
 // readEach reads, chunk by chunk in the order of ids, what is told about every live row of kind by: the row itself or what
-// hangs on it, whatever has not been read since the sweep began, as the ledger says.
+// hangs on it, whatever has not been read since the sweep began, as the ledger says. A 404 was no read: it may have come from
+// another organization, which was behind the key for a moment.
 func (w *Sweeper) readEach(ctx context.Context, s *Sweep, by, kind mappings.Kind, ledger string, read reader) (over bool, err error) {
 	next, err := w.due(ctx, s, by, ledger, chunk)
 	if err != nil {
@@ -190,9 +191,12 @@ func (w *Sweeper) due(ctx context.Context, s *Sweep, kind mappings.Kind, ledger 
 		}
 	}
 	rows, err := w.pool.Query(ctx, `
-		SELECT t.id, NOT EXISTS (SELECT FROM sync_reads r WHERE r.kind = $3 AND r.id = t.id AND r.observation > $4)
+		SELECT t.id, NOT EXISTS (
+			SELECT FROM sync_reads r LEFT JOIN sync_reads missing
+			  ON missing.kind = $5 AND missing.id = r.id AND missing.observation = r.observation
+			WHERE r.kind = $3 AND r.id = t.id AND r.observation > $4 AND missing.id IS NULL)
 		FROM (SELECT id FROM `+string(kind)+` WHERE _deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2) t ORDER BY t.id`,
-		s.Progress.After, most, ledger, s.Progress.Began.Number)
+		s.Progress.After, most, ledger, s.Progress.Began.Number, mirror.LedgerMissing(kind))
 	if err != nil {
 		return d, fmt.Errorf("look for unread %s: %w", kind, err)
 	}

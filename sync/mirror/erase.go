@@ -230,26 +230,50 @@ func clearedColumns(ctx context.Context, tx pgx.Tx, name string, remain []string
 }
 
 // eraseGone erases what a removal from LeadGrid leaves nobody a reason to keep: people who are gone, and dossiers about
-// people erased before.
+// people erased before. Such a dossier stays erased should it come back, if somebody asked for the person to be erased.
 func (m *Mirror) eraseGone(ctx context.Context, tx pgx.Tx, kind mappings.Kind, ids []string) error {
-	erasure := Erasure{Contacts: ids, Reason: ErasedUpstream}
+	all := []Erasure{{Contacts: ids, Reason: ErasedUpstream}}
 	if kind == mappings.Dossiers {
-		rows, err := tx.Query(ctx, `
-			SELECT dossier_id FROM dossier_contacts WHERE dossier_id = ANY ($1) AND _erased_at IS NOT NULL
-			UNION SELECT d.id FROM dossiers d JOIN contacts c ON c.id = d.contact_id
-			WHERE d.id = ANY ($1) AND c._erased_at IS NOT NULL
-			UNION SELECT k.id FROM unnest($1::text[]) AS k (id) WHERE k.id IN (SELECT unnest(dossiers) FROM erasures)`, ids)
+		gone, asked, err := dossiersAboutErased(ctx, tx, ids)
 		if err != nil {
 			return fmt.Errorf("look for dossiers about erased people: %w", err)
 		}
-		erasure.Contacts = nil
-		if erasure.gone, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
-			return fmt.Errorf("look for dossiers about erased people: %w", err)
+		all = []Erasure{{gone: gone, Reason: ErasedUpstream}, {gone: asked, Reason: ErasedByCommand}}
+	}
+	for _, erasure := range all {
+		if len(erasure.Contacts)+len(erasure.gone) == 0 {
+			continue
+		}
+		if _, err := m.Erase(ctx, tx, erasure); err != nil {
+			return err
 		}
 	}
-	if len(erasure.Contacts)+len(erasure.gone) == 0 {
-		return nil
+	return nil
+}
+
+// dossiersAboutErased picks from dossiers those about people who were erased: because LeadGrid had deleted them, or because
+// somebody asked.
+func dossiersAboutErased(ctx context.Context, tx pgx.Tx, ids []string) (gone, asked []string, err error) {
+	rows, err := tx.Query(ctx, `
+		SELECT about.id, coalesce(bool_or(e.reason = '`+ErasedByCommand+`'), false) FROM (
+			SELECT dossier_id AS id, erasure_token('contacts', contact_id) AS token
+			FROM dossier_contacts WHERE dossier_id = ANY ($1) AND _erased_at IS NOT NULL
+			UNION SELECT d.id, erasure_token('contacts', c.id) FROM dossiers d JOIN contacts c ON c.id = d.contact_id
+			WHERE d.id = ANY ($1) AND c._erased_at IS NOT NULL
+			UNION SELECT k.id, e.token FROM unnest($1::text[]) AS k (id) JOIN erasures e ON k.id = ANY (e.dossiers)
+		) AS about LEFT JOIN erasures e USING (token) GROUP BY about.id`, ids)
+	if err != nil {
+		return nil, nil, err
 	}
-	_, err := m.Erase(ctx, tx, erasure)
-	return err
+	var id string
+	var byCommand bool
+	_, err = pgx.ForEachRow(rows, []any{&id, &byCommand}, func() error {
+		if byCommand {
+			asked = append(asked, id)
+		} else {
+			gone = append(gone, id)
+		}
+		return nil
+	})
+	return gone, asked, err
 }

@@ -127,7 +127,7 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 		row.isNew = !row.exists
 	}
 	table.fillPools(s, reads)
-	return s, m.restore(ctx, tx, s.rows)
+	return s, m.restore(ctx, tx, table.mapping.Kind, s.rows)
 }
 
 func (t *table) queueProbe(batch *pgx.Batch, rows []*row) {

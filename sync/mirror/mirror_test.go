@@ -2,7 +2,6 @@ package mirror_test
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -454,29 +453,4 @@ func TestStageHistory(t *testing.T) {
 	record("evt_2", "s3", later.BeganAt)
 	f.apply(get(f.begin(), `{"id":"d","current_stage_id":"s3"}`))
 	f.want("history", history(), "s1 observed, s2 event, s3 event")
-}
-
-// A person's name stands in JSON as JSON writes it, and whatever the database's locale takes for lower case is the same on
-// both sides.
-func TestPromise11_ErasedAsJSONWritesThem(t *testing.T) {
-	f := newFixture(t)
-	const name = `Élodie "Lo" d\'Ârc`
-	object, err := json.Marshal(map[string]string{"id": "c", "full_name": name})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.apply(mirror.Read{Observation: f.begin(), Kind: mappings.Contacts, Endpoint: mirror.GetContact, Whole: true, Proven: true,
-		Objects: []json.RawMessage{object}})
-	for _, told := range []string{name, "Somebody else"} {
-		f.exec(`INSERT INTO webhook_events (digest, id, payload, flush) VALUES (sha256($1::text::bytea), 'evt', jsonb_build_object('by', $2::text), 1)`,
-			hex.EncodeToString([]byte(told)), told)
-	}
-	err = f.InTx(t.Context(), func(tx pgx.Tx) error {
-		_, err := f.Erase(t.Context(), tx, mirror.Erasure{Contacts: []string{"c"}, Reason: mirror.ErasedByCommand})
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.want("payloads left", f.one(`SELECT string_agg(payload ->> 'by', ', ') FROM webhook_events`), "Somebody else")
 }

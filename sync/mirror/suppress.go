@@ -32,7 +32,8 @@ func (c *Certificate) suppress(ctx context.Context, tx pgx.Tx, dossiers []string
 	_, err = tx.Exec(ctx, `
 		INSERT INTO erasures (token, kind, reason)
 		SELECT DISTINCT erasure_token($1, k.id), $1, $3 FROM unnest($2::text[]) AS k (id)
-		ON CONFLICT DO NOTHING`, mappings.Dossiers, dossiers, c.Reason)
+		ON CONFLICT (token) DO UPDATE SET reason = excluded.reason
+		WHERE excluded.reason = '`+ErasedByCommand+`' AND erasures.reason <> excluded.reason`, mappings.Dossiers, dossiers, c.Reason)
 	return err
 }
 
@@ -43,8 +44,8 @@ const suppressed = `
 	WHERE EXISTS (SELECT FROM erasures)`
 
 // queueSuppressed looks up which of the sightings are about somebody who was erased: whatever the read told of them, nothing
-// but what remains may land (promise 11). A contact whose erasure followed its deletion in LeadGrid, and that a later read
-// shows again, is back: there was a mistake in LeadGrid, or it took the deletion back.
+// but what remains may land (promise 11). A contact or a dossier whose erasure followed its deletion in LeadGrid, and that a
+// later read shows again, is back: there was a mistake in LeadGrid, or it took the deletion back.
 func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*sighting) {
 	if !t.erasable() {
 		return
@@ -65,12 +66,13 @@ func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*si
 	if t.mapping.Kind == mappings.Contacts || t.mapping.Kind == mappings.Links {
 		of = mappings.Contacts
 	}
+	returns := t.mapping.Kind == of // links and notes come back with what they hang on
 	batch.Queue(suppressed, ids, of).Query(func(r pgx.Rows) error {
 		var n int64
 		var deleted bool
 		_, err := pgx.ForEachRow(r, []any{&n, &deleted}, func() error {
 			s := sightings[n-1]
-			if deleted && t.mapping.Kind == mappings.Contacts && s.row.deleted && s.row.later < numbers[n-1] {
+			if deleted && returns && s.row.deleted && s.row.later < numbers[n-1] {
 				s.row.returned = true
 				return nil
 			}
@@ -83,8 +85,8 @@ func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*si
 	})
 }
 
-// restore lets the data of people land again who are back in LeadGrid.
-func (m *Mirror) restore(ctx context.Context, tx pgx.Tx, rows []*row) error {
+// restore lets the data of people land again who are back in LeadGrid, or whose dossiers are.
+func (m *Mirror) restore(ctx context.Context, tx pgx.Tx, kind mappings.Kind, rows []*row) error {
 	var back []string
 	for _, row := range rows {
 		if row.returned {
@@ -95,7 +97,7 @@ func (m *Mirror) restore(ctx context.Context, tx pgx.Tx, rows []*row) error {
 		return nil
 	}
 	_, err := tx.Exec(ctx, `DELETE FROM erasures WHERE token IN (SELECT erasure_token($1, k.id) FROM unnest($2::text[]) AS k (id))`,
-		mappings.Contacts, back)
+		kind, back)
 	if err != nil {
 		return fmt.Errorf("take back the erasure of people who are back: %w", err)
 	}

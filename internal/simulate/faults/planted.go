@@ -97,6 +97,16 @@ var defects = []defect{
 		seen.Limit = *o.Limit`}},
 	},
 	{
+		"starves", "sweeps get nothing of an announced limit", []int{1},
+		[]edit{{"sync/budget/state.go", `		part := s.part(c)
+`, `		if planted("starves") && c == Sweeps && s.Limit > 0 {
+			answer.Until[c] = now.Add(time.Second)
+			continue
+		}
+		part := s.part(c)
+`}},
+	},
+	{
 		"thin-clears", "a field that a list leaves out is cleared", []int{13, 29, 12},
 		[]edit{
 			{"sync/sweep/ahead.go", `Whole: !thin,`, `Whole: !thin || planted("thin-clears"),`},

@@ -342,14 +342,19 @@ func (r *benchReceiver) measure(b *testing.B, pool *pgxpool.Pool, connections in
 		next = func() int64 { return benchEvents.Add(1) % 1000 }
 		r.load(b, connections, length/4, 0, next)
 	}
-	backends := postmaster(b, pool)
-	receiver, server, own := processorTime(r.pid), backends(), processorTime(os.Getpid())
-	l := r.load(b, connections, length, 0, next)
-	l.receiver, l.postgres = processorTime(r.pid)-receiver, backends()-server
-	l.generator = processorTime(os.Getpid()) - own
+	l := r.watch(b, pool, func() load { return r.load(b, connections, length, 0, next) })
 	if err := pool.QueryRow(b.Context(), `SELECT coalesce(avg(events), 0)::float FROM sync_flushes`).Scan(&l.perFlush); err != nil {
 		b.Fatal(err)
 	}
+	return l
+}
+
+// watch adds to what a load says the processor time that it took.
+func (r *benchReceiver) watch(b *testing.B, pool *pgxpool.Pool, load func() load) load {
+	backends := postmaster(b, pool)
+	receiver, server, own := processorTime(r.pid), backends(), processorTime(os.Getpid())
+	l := load()
+	l.receiver, l.postgres, l.generator = processorTime(r.pid)-receiver, backends()-server, processorTime(os.Getpid())-own
 	return l
 }
 

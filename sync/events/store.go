@@ -60,7 +60,8 @@ FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestam
             $8::jsonb[], $9::bytea[], $10::text[])
          AS e (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd),
      LATERAL (SELECT $11 = (SELECT digest FROM sync_mapping) AND NOT (EXISTS (SELECT FROM erasures) AND EXISTS (
-         SELECT FROM erasures s WHERE s.token = erasure_token('dossiers', e.dossier_id))) AS keep) AS kept`
+         SELECT FROM erasures s WHERE s.token = erasure_token('dossiers', e.dossier_id))) AS keep
+         OFFSET 0) AS kept` // OFFSET 0: once a row, and not once for each use
 
 // attemptTimeout bounds one transaction, the wait for a connection included.
 const attemptTimeout = 5 * time.Second

@@ -51,6 +51,8 @@ var targets = []target{
 	{"p99 of an ack, 64 connections", "one River Insert per request", "Receiver/connections=64", "×naive-p99", .3, true, "×"},
 	{"p99 of an ack, 2,000 events/s offered, a worker beside", "one River Insert per request", "ReceiverOffered", "×naive-p99", .5, true, "×"},
 	{"processor time per event, receiver and Postgres", "one River Insert per request", "Receiver/connections=64", "×naive-cpu", .14, true, "×"},
+	{"processor time per event beside 1,000,000 stored", "beside 10,000 stored", "ReceiverGrown", "×cost", 1.2, true, "×"},
+	{"memory of the receiver beside 1,000,000 stored events", "beside 10,000 stored", "ReceiverGrown", "×memory", 1.1, true, "×"},
 	{"acked duplicates/s, 64 connections", "unique River Insert", "Receiver/connections=64/duplicates", "×naive", 8, false, "×"},
 	{"p99 from an event's commit to its job's first request, 20/s", "River's defaults, to the job's start", "Event", "×default-p99", .04, true, "×"},
 	{"p50 from an event's ack to its row", "", "Event", "visible-p50-ms", 10, true, " ms"},

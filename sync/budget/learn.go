@@ -14,6 +14,10 @@ const (
 	// firstWindow is what an announced limit is taken to be per, until readings show it. An assumption: LeadGrid's
 	// numbers are not published, and a minute is what most services mean.
 	firstWindow = time.Minute
+	// While the window is unknown, half of the limit is reserve, and all but mostFree of a high one, which may be an hour's;
+	// freely is in how long most of the rest is spent.
+	mostFree = 100
+	freely   = 2 * time.Second
 	// settled is after how long all replicas have told what they saw.
 	settled = 1500 * time.Millisecond
 	// recovery is how long, after a refusal, the pace takes to come back to what was measured, hold how long it then stays.

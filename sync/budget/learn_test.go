@@ -129,6 +129,19 @@ func TestPromise8_OthersUseTheSameKey(t *testing.T) {
 	}
 }
 
+// Nothing says for how long a request counts: until that is seen, what is left is not saved up.
+func TestPromise8_FirstWindowsAreUsed(t *testing.T) {
+	for _, k := range kinds {
+		w := newWorld(1, k.make(100, 10*time.Second), 100, true, 1)
+		sweep(w)
+		from := w.now
+		w.run(40 * time.Second)
+		if share := used(w, 100, 10*time.Second, from); share < 0.40 {
+			t.Errorf("%s: %.1f%% of the first four windows used", k.name, 100*share)
+		}
+	}
+}
+
 // A limit that changes is followed.
 func TestLimitThatChangesIsFollowed(t *testing.T) {
 	server := &fixed{limit: 60, window: time.Minute}

@@ -29,10 +29,8 @@ func (s *State) trusted(now time.Time) bool {
 
 // announcedPace follows the headers.
 func (s *State) announcedPace(now time.Time) float64 {
-	if !s.Returned {
-		// How long a request counts is not known yet: spend half of what is left in the time assumed. Whatever the
-		// window turns out to be, this does not run dry.
-		return max(float64(s.Reading.Remaining)/2, 0.5) / s.Window.Seconds()
+	if assumed := s.Window == firstWindow && s.Longest == forever; !s.Returned || assumed && !s.bucket() {
+		return s.unknownPace(now)
 	}
 	if s.bucket() {
 		surplus := float64(s.Reading.Remaining - max(2, s.Limit/32))
@@ -44,6 +42,18 @@ func (s *State) announcedPace(now time.Time) float64 {
 		pace = max(float64(left), 1) / wait // a burst went out, or others use the same key: make the rest last
 	}
 	return pace
+}
+
+// unknownPace is for when nobody knows yet for how long a request counts. What LeadGrid says is left may be spent at once, down
+// to a reserve: saved up, it would come back no sooner. Of the reserve, half in the time assumed, which does not run dry whatever
+// the window turns out to be, and as much as it takes to see within an eighth of the time gone by that requests stop counting.
+func (s *State) unknownPace(now time.Time) float64 {
+	left, reserve := float64(s.Reading.Remaining), float64(max(s.Limit/2, s.Limit-mostFree))
+	pace := max(left/2, 0.5) / s.Window.Seconds()
+	if left > float64(s.Limit)/4 {
+		pace = max(pace, 8/max(now.Sub(later(s.Cycle.Start, s.Doubted)).Seconds(), 1))
+	}
+	return max(pace, (left-reserve)/freely.Seconds())
 }
 
 // guessedPace goes by refusals alone: doubling until the first one. After a refusal it is half of what was measured, soon

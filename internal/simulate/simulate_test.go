@@ -19,13 +19,13 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 24, "how many seeds to simulate")
+	seeds = flag.Int("seeds", 40, "how many seeds to simulate")
 	first = flag.Uint64("first", 1, "the first seed")
 	only  = flag.String("only", "", "simulate these seeds instead, with commas between them")
 )
 
 // atOnce is how many seeds are played side by side: they wait much, for replicas, rate windows and queues.
-const atOnce = 10
+const atOnce = 14
 
 // TestSimulate plays the seeds on a few databases, since to make one, to connect to it and to plan every statement anew
 // took longer than to play a seed.

@@ -81,11 +81,18 @@ func leastRequests(truth leadgridtest.Snapshot) (requests int) {
 // work starts an engine between a LeadGrid and a database.
 func work(t testing.TB, pool *pgxpool.Pool, server *leadgridtest.Server) *jobs.Engine {
 	t.Helper()
+	return workWith(t, pool, server, sweep.Options{})
+}
+
+func workWith(t testing.TB, pool *pgxpool.Pool, server *leadgridtest.Server, options sweep.Options) *jobs.Engine {
+	t.Helper()
 	api, err := leadgridapi.New(server.URL(), server.Key())
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := jobs.New(jobs.Config{Pool: pool, QueueSchema: pgtest.Schemas.Queue, API: api, Lag: 100 * time.Millisecond, NoSchedule: true})
+	engine, err := jobs.New(jobs.Config{
+		Pool: pool, QueueSchema: pgtest.Schemas.Queue, API: api, Lag: 100 * time.Millisecond, NoSchedule: true, Sweep: options,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,9 +111,15 @@ func work(t testing.TB, pool *pgxpool.Pool, server *leadgridtest.Server) *jobs.E
 
 func fullSync(t testing.TB, pool *pgxpool.Pool, engine *jobs.Engine) *sweep.Sweep {
 	t.Helper()
+	return sweepThrough(t, pool, engine, sweep.Full, func() {})
+}
+
+// sweepThrough runs a sweep to its end, and looks at things meanwhile.
+func sweepThrough(t testing.TB, pool *pgxpool.Pool, engine *jobs.Engine, kind sweep.Kind, look func()) *sweep.Sweep {
+	t.Helper()
 	var id int64
 	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) (err error) {
-		id, err = jobs.RequestSweep(t.Context(), tx, engine.River, sweep.Full, nil, false)
+		id, err = jobs.RequestSweep(t.Context(), tx, engine.River, kind, nil, false)
 		return err
 	})
 	if err != nil {
@@ -116,6 +129,7 @@ func fullSync(t testing.TB, pool *pgxpool.Pool, engine *jobs.Engine) *sweep.Swee
 	defer tick.Stop()
 	for {
 		s, err := sweep.Load(t.Context(), pool, id)
+		look()
 		switch {
 		case err != nil:
 			t.Fatal(err)

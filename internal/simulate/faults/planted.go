@@ -88,7 +88,7 @@ var defects = []defect{
 	err = tx.QueryRow`}},
 	},
 	{
-		"no-retry-after", "a 429 is taken for an error like any other", []int{6, 28, 34, 42},
+		"no-retry-after", "a 429 is taken for an error like any other", []int{28},
 		[]edit{{"sync/budget/budget.go", `	if o.Limit != nil {
 		seen.Limit = *o.Limit`, `	if planted("no-retry-after") && seen.Status == 429 {
 		seen.Status, seen.RetryAfter = 500, 0
@@ -97,7 +97,7 @@ var defects = []defect{
 		seen.Limit = *o.Limit`}},
 	},
 	{
-		"starves", "sweeps get nothing of an announced limit", []int{1},
+		"starves", "sweeps get nothing of an announced limit", []int{3},
 		[]edit{{"sync/budget/state.go", `		part := s.part(c)
 `, `		if planted("starves") && c == Sweeps && s.Limit > 0 {
 			answer.Until[c] = now.Add(time.Second)

@@ -177,6 +177,8 @@ func timeOf(value json.RawMessage) *string {
 	if err != nil || at.UTC().Year() < 1 || at.UTC().Year() > 9999 {
 		return nil
 	}
-	s = at.UTC().Round(time.Microsecond).Format("2006-01-02 15:04:05.999999Z07:00")
+	text := at.UTC().Round(time.Microsecond).AppendFormat(make([]byte, 0, 32), time.RFC3339Nano)
+	text[len("2006-01-02")] = ' ' // as Postgres writes it
+	s = string(text)
 	return &s
 }

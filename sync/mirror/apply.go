@@ -199,34 +199,31 @@ func indexes[T any](slice []T) []int {
 // parse reads the objects, and which keys they show. Where a page shows the same object twice, the last one counts.
 func (t *table) parse(objects []json.RawMessage) (sightings []*sighting, keys shape, odd []json.RawMessage) {
 	sightings = make([]*sighting, 0, len(objects))
+	all := make([]sighting, len(objects)) // in one piece
 	keys = make(shape)
 	at := make(map[string]int, len(objects))
-	var room fields
+	var splitter splitter
 	var buffer bytes.Buffer
-	for _, body := range objects {
-		all, ok := fieldsIn(body, room)
-		room = all
-		s := &sighting{body: body}
-		if s.key = t.keyIn(all); !ok || s.key == nil {
+	for i, body := range objects {
+		object, ok := splitter.split(body)
+		s := &all[i]
+		s.body = body
+		if s.key = t.keyIn(object); !ok || s.key == nil {
 			odd = append(odd, t.oddity(body))
 			continue
 		}
 		if t.mapping.Strict() {
 			s.told = t.mapping.Shape(s.object())
-			s.body, all = encode(s.told), fieldsOf(s.told)
+			s.body, object = encode(s.told), fieldsOf(s.told)
 		}
-		if t.mapping.Raw == mappings.RawDrop {
-			s.hash = t.hashColumns(s.told)
-		} else {
-			s.hash = t.hashFields(all, &buffer)
-		}
-		s.organization = stringIn(all.get("organization_id"))
+		s.hash = t.hashFields(object, &buffer)
+		s.organization = stringIn(object.get("organization_id"))
 		if of, ok := parentOf[t.mapping.Kind]; ok {
-			if parent := mappings.Text.Convert(all.get(of.column)); parent != nil {
+			if parent := mappings.Text.Convert(object.get(of.column)); parent != nil {
 				s.parent = *parent
 			}
 		}
-		for _, f := range all {
+		for _, f := range object {
 			if null, seen := keys[string(f.key)]; !seen || !null && isNull(f.value) {
 				keys[string(f.key)] = isNull(f.value)
 			}

@@ -14,23 +14,50 @@ type fields []field
 
 type field struct{ key, value []byte }
 
-// fieldsIn takes an object apart, which must be valid JSON, into room. Where a key comes twice, the last one counts.
-func fieldsIn(object []byte, room fields) (fields, bool) {
+// fieldsIn takes an object apart, which must be valid JSON.
+func fieldsIn(object []byte) (fields, bool) { return new(splitter).split(object) }
+
+// splitter takes objects apart one after the other. Those of a page show the same keys in the same order as a rule: the order in
+// which they are sorted is found once.
+type splitter struct {
+	raw, sorted fields
+	keys        [][]byte // of the object for which order was found
+	order       []int    // where in raw each of its sorted fields is
+}
+
+// split takes an object apart, which must be valid JSON. Where a key comes twice, the last one counts. The fields are good until
+// the next split.
+func (s *splitter) split(object []byte) (fields, bool) {
 	all, ok := leadgridapi.Members(object)
-	room = room[:0]
+	s.raw = s.raw[:0]
 	for key, value := range all {
-		room = append(room, field{key, value})
+		s.raw = append(s.raw, field{key, value})
 	}
-	slices.SortStableFunc(room, func(a, b field) int { return bytes.Compare(a.key, b.key) })
-	kept := room[:0]
-	for _, f := range room {
-		if n := len(kept); n > 0 && bytes.Equal(kept[n-1].key, f.key) {
-			kept[n-1] = f
+	if !slices.EqualFunc(s.raw, s.keys, func(f field, key []byte) bool { return bytes.Equal(f.key, key) }) {
+		s.sort()
+	}
+	s.sorted = s.sorted[:0]
+	for _, i := range s.order {
+		s.sorted = append(s.sorted, s.raw[i])
+	}
+	return s.sorted, ok
+}
+
+func (s *splitter) sort() {
+	s.keys, s.order = s.keys[:0], s.order[:0]
+	for i, f := range s.raw {
+		s.keys, s.order = append(s.keys, f.key), append(s.order, i)
+	}
+	slices.SortStableFunc(s.order, func(a, b int) int { return bytes.Compare(s.keys[a], s.keys[b]) })
+	once := s.order[:0]
+	for _, i := range s.order {
+		if n := len(once); n > 0 && bytes.Equal(s.keys[once[n-1]], s.keys[i]) {
+			once[n-1] = i
 			continue
 		}
-		kept = append(kept, f)
+		once = append(once, i)
 	}
-	return kept, ok
+	s.order = once
 }
 
 // fieldsOf gives the fields of an object that has been taken apart.
@@ -42,11 +69,29 @@ func fieldsOf(object mappings.Object) fields {
 	return all
 }
 
+func (f fields) object() mappings.Object {
+	object := make(mappings.Object, len(f))
+	for _, f := range f {
+		object[string(f.key)] = f.value
+	}
+	return object
+}
+
+// with gives the fields and one more.
+func (f fields) with(key string, value []byte) fields {
+	i, _ := f.find(key)
+	return slices.Insert(slices.Clip(f), i, field{[]byte(key), value})
+}
+
 // get gives the value of a key, nil where there is none.
 func (f fields) get(key string) []byte {
-	i, ok := slices.BinarySearchFunc(f, key, func(f field, key string) int { return bytes.Compare(f.key, []byte(key)) })
+	i, ok := f.find(key)
 	if !ok {
 		return nil
 	}
 	return f[i].value
+}
+
+func (f fields) find(key string) (int, bool) {
+	return slices.BinarySearchFunc(f, key, func(f field, key string) int { return bytes.Compare(f.key, []byte(key)) })
 }

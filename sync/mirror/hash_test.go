@@ -3,6 +3,8 @@ package mirror
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -80,7 +82,7 @@ func TestHashStaysWhatItWas(t *testing.T) {
 		`{"id":"c","full_name":"Zoë","kind":["client","partner"],"created_at":"2026-01-02T03:04:05.600Z","dossier_count":2.0,"pool":"in_pool","x":{"b":null,"a":[1]}}`:                      6331626116038549864,
 		`{"x":{"a":[1.0]},"pool":"in_pool","dossier_count":2,"created_at":"2026-01-02T04:04:05.6+01:00","kind":["client","partner"],"full_name":"Zo\u00eb","email":null,"id":"b","id":"c"}`: 6331626116038549864,
 	} {
-		all, _ := fieldsIn([]byte(text), nil)
+		all, _ := fieldsIn([]byte(text))
 		var b bytes.Buffer
 		if got := contacts.hashFields(all, &b); got != want {
 			t.Errorf("the hash of %s is %d, want %d", text, got, want)
@@ -90,4 +92,27 @@ func TestHashStaysWhatItWas(t *testing.T) {
 			t.Errorf("the hash of %s, taken apart, is %d, want %d", text, got, want)
 		}
 	}
+}
+
+func TestASplitterForgetsTheObjectBefore(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s splitter
+		for range 4 {
+			text := "{"
+			for i := range rapid.IntRange(0, 4).Draw(t, "fields") {
+				if i > 0 {
+					text += ","
+				}
+				text += rapid.SampledFrom([]string{`"a"`, `"b"`, `"\u0061"`, `"id"`}).Draw(t, "key") + ":" + rapid.StringMatching(`[0-9]`).Draw(t, "value")
+			}
+			text += "}"
+			got, _ := s.split([]byte(text))
+			if want, _ := mappings.ParseObject([]byte(text)); !reflect.DeepEqual(got.object(), want) || len(got) != len(want) {
+				t.Fatalf("%s gave %s, want %s", text, encode(got.object()), encode(want))
+			}
+			if !slices.IsSortedFunc(got, func(a, b field) int { return bytes.Compare(a.key, b.key) }) {
+				t.Fatalf("%s is not sorted: %s", text, got)
+			}
+		}
+	})
 }

@@ -1,13 +1,12 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
 // state is what the database knew when reads were applied, and what they have made of it so far.
@@ -154,11 +153,13 @@ func (t *table) fillPools(s *state, reads []*Read) {
 	if s.shape.has("pool") || slices.ContainsFunc(reads, func(r *Read) bool { return r.keys.has("pool") }) {
 		return
 	}
+	var splitter splitter
+	var buffer bytes.Buffer
 	for _, read := range reads {
 		for _, sighting := range read.sightings {
 			if row := sighting.row; row.pool != nil && sighting.hash != row.hash {
-				object, ok := mappings.Take(mappings.With(sighting.body, "pool", *row.pool))
-				if hash := t.hash(object); ok && hash == row.hash {
+				object, _ := splitter.split(sighting.body)
+				if hash := t.hashFields(object.with("pool", encodeString(*row.pool)), &buffer); hash == row.hash {
 					sighting.hash = hash
 				}
 			}

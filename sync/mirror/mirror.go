@@ -48,6 +48,8 @@ type Mirror struct {
 	tables  map[mappings.Kind]*table
 	lag     time.Duration
 	queue   string
+
+	beginnings beginnings
 }
 
 // New returns a Mirror that writes through pool, whose search_path must be the mirror's schema.
@@ -73,26 +75,6 @@ func (m *Mirror) Mapping() *mappings.Mapping { return m.mapping }
 
 // Pool gives the pool the mirror writes through.
 func (m *Mirror) Pool() *pgxpool.Pool { return m.pool }
-
-// Observation is one read's place in the order of all reads.
-type Observation struct {
-	Number  int64
-	BeganAt time.Time // by the database's clock
-}
-
-// Begin takes the next observation. Call it before the request is sent.
-func (m *Mirror) Begin(ctx context.Context) (Observation, error) {
-	var o Observation
-	var digest string
-	err := m.pool.QueryRow(ctx, `SELECT nextval('observations'), clock_timestamp(), (`+appliedMapping+`)`).Scan(&o.Number, &o.BeganAt, &digest)
-	if err == nil && digest != m.digest {
-		err = ErrOtherMapping
-	}
-	if err != nil {
-		return Observation{}, fmt.Errorf("begin observation: %w", err)
-	}
-	return o, nil
-}
 
 const appliedMapping = `SELECT digest FROM sync_mapping`
 

@@ -54,14 +54,14 @@ func encode(object mappings.Object) json.RawMessage {
 // written and nulls that are spelled out or left out make no difference. Where _raw is not kept, what the columns cannot
 // hold makes none either: it must be the same for an object and for what can be rebuilt of it.
 func (t *table) hash(object mappings.Object) int64 {
-	if t.mapping.Raw == mappings.RawDrop {
-		return t.hashColumns(object)
-	}
 	return t.hashFields(fieldsOf(object), new(bytes.Buffer))
 }
 
-// hashFields is hash for an object whose _raw is kept, in a buffer that may be used again.
+// hashFields is hash, in a buffer that may be used again.
 func (t *table) hashFields(object fields, b *bytes.Buffer) int64 {
+	if t.mapping.Raw == mappings.RawDrop {
+		return t.hashColumns(object.object())
+	}
 	b.Reset()
 	for _, f := range object {
 		if isNull(f.value) {
@@ -122,7 +122,7 @@ func canonicalAt(b *bytes.Buffer, text []byte, depth int) {
 		}
 	case '{':
 		if depth < deepest {
-			object, _ := fieldsIn(text, nil)
+			object, _ := fieldsIn(text)
 			b.WriteByte('{')
 			for _, f := range object {
 				if isNull(f.value) {

@@ -36,8 +36,8 @@ func (m *Mirror) write(ctx context.Context, tx pgx.Tx, table *table, reads []*Re
 				observation: row.raised.Number, since: row.doubt.since})
 		}
 	}
+	queueLedger(batch, reads)
 	for _, read := range reads {
-		queueLedger(batch, read)
 		for _, body := range read.odd {
 			batch.Queue(`INSERT INTO sync_oddities (kind, endpoint, body, observation) VALUES ($1, $2, $3, $4)
 				ON CONFLICT DO NOTHING`, read.Kind, read.Endpoint, []byte(body), read.Number)
@@ -68,27 +68,44 @@ func (m *Mirror) write(ctx context.Context, tx pgx.Tx, table *table, reads []*Re
 	return nil
 }
 
-// queueLedger notes that the read has finished, for every object it told about. A read of one object is kept by that
+// queueLedger notes that the reads have finished, for every object they told about. A read of one object is kept by that
 // object's id, a page as one row of hashes: eight bytes an object. One that a page overtook has told nothing: whoever looks
 // whether the object was read must not take it for done.
-func queueLedger(batch *pgx.Batch, read *Read) {
-	seen := make([]string, 0, len(read.sightings))
-	for _, s := range read.sightings {
-		if !s.older && !s.overtaken {
-			seen = append(seen, guardKey(s.key))
+func queueLedger(batch *pgx.Batch, reads []*Read) {
+	var numbers, sweeps []int64 // of pages
+	var passes []int
+	var filters, ids []string
+	var pages []int // which of them each id is on
+	for _, read := range reads {
+		seen := make([]string, 0, len(read.sightings))
+		for _, s := range read.sightings {
+			if !s.older && !s.overtaken {
+				seen = append(seen, guardKey(s.key))
+			}
+		}
+		switch {
+		case len(seen) == 0, read.all: // the caller notes the whole list
+		case read.single():
+			queueRead(batch, string(read.Kind), seen[0], read.Observation)
+		default:
+			numbers, sweeps = append(numbers, read.Number), append(sweeps, read.Sweep)
+			passes, filters = append(passes, read.Pass), append(filters, read.Filter)
+			for range seen {
+				pages = append(pages, len(numbers))
+			}
+			ids = append(ids, seen...)
 		}
 	}
-	switch {
-	case len(seen) == 0, read.all: // the caller notes the whole list
-	case read.single():
-		queueRead(batch, string(read.Kind), seen[0], read.Observation)
-	default:
-		batch.Queue(`
-			INSERT INTO sync_pages (kind, observation, sweep, pass, filter, keys)
-			SELECT $1, $2, nullif($3::bigint, 0), nullif($4::int, 0), nullif($5, ''), array_agg(hashtextextended(k.id, 0))
-			FROM unnest($6::text[]) AS k (id)`,
-			read.Kind, read.Number, read.Sweep, read.Pass, read.Filter, seen)
+	if len(numbers) == 0 {
+		return
 	}
+	batch.Queue(`
+		INSERT INTO sync_pages (kind, observation, sweep, pass, filter, keys)
+		SELECT $1, p.observation, nullif(p.sweep, 0), nullif(p.pass, 0), nullif(p.filter, ''), k.keys
+		FROM unnest($2::bigint[], $3::bigint[], $4::int[], $5::text[]) WITH ORDINALITY AS p (observation, sweep, pass, filter, page)
+		JOIN (SELECT page, array_agg(hashtextextended(id, 0)) AS keys FROM unnest($6::int[], $7::text[]) AS k (page, id) GROUP BY page) k
+		USING (page)`,
+		reads[0].Kind, numbers, sweeps, passes, filters, pages, ids)
 }
 
 // single reports whether the read was of one object by its id.

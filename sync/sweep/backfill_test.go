@@ -47,7 +47,7 @@ func BenchmarkSweep(b *testing.B) {
 		seed      leadgridtest.Size
 	}{
 		{"lists", []string{"contacts"}, leadgridtest.Size{Contacts: 20_000}},
-		{"everything", nil, leadgridtest.Size{Dossiers: 500, Contacts: 1000, Links: 750, Notes: 2500}},
+		{"everything", nil, leadgridtest.Size{Dossiers: 2000, Contacts: 4000, Links: 3000, Notes: 10_000}},
 	} {
 		b.Run(size.name, func(b *testing.B) {
 			leadgrid := record(b, size.seed)

@@ -172,14 +172,15 @@ func (w *Sweeper) poolless(ctx context.Context, sweep int64) (ids []string, err 
 			return err
 		}
 		rows, err := tx.Query(ctx, `
-		WITH seen AS MATERIALIZED (
-			SELECT key, bool_or(p.filter IS NOT NULL) AS pooled
+		WITH seen AS NOT MATERIALIZED (
+			SELECT key, p.filter IS NOT NULL AS pooled
 			FROM sync_pages p CROSS JOIN LATERAL unnest(p.keys) AS k (key)
 			WHERE p.sweep = $1 AND p.kind = 'contacts'
-			GROUP BY key
 		)
-		SELECT c.id FROM contacts c JOIN seen ON seen.key = hashtextextended(c.id, 0) AND NOT seen.pooled
+		SELECT c.id FROM contacts c
 		WHERE c.pool IS NOT NULL AND c._deleted_at IS NULL
+		  AND NOT EXISTS (SELECT FROM seen WHERE key = hashtextextended(c.id, 0) AND pooled)
+		  AND EXISTS (SELECT FROM seen WHERE key = hashtextextended(c.id, 0) AND NOT pooled)
 		LIMIT 1000`, sweep)
 		if err != nil {
 			return err

@@ -185,9 +185,14 @@ func (w *Sweeper) save(ctx context.Context, tx pgx.Tx, s *Sweep) error {
 	return nil
 }
 
-// saving is the step that an observation commits its rows together with.
+// saving is the step that an observation commits its rows together with. Such a commit does not wait for the disk: if a crash of
+// Postgres takes the rows back it takes the progress back as well, and they are read again. Any commit that does wait, as those
+// that begin and end phases do, waits for all that came before it.
 func (w *Sweeper) saving(ctx context.Context, s *Sweep) func(tx pgx.Tx, applied mirror.Applied) error {
 	return func(tx pgx.Tx, applied mirror.Applied) error {
+		if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit = off`); err != nil {
+			return fmt.Errorf("save progress of sweep %d: %w", s.ID, err)
+		}
 		s.RowsChanged += int64(applied.Changed)
 		s.RowsDeleted += int64(len(applied.Deleted))
 		return w.save(ctx, tx, s)

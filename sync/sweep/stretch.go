@@ -16,7 +16,7 @@ import (
 
 const (
 	// stretch is how many dossiers a full sweep takes in hand at once, together how many of their lists it commits at once.
-	stretch, together = 512, 128
+	stretch, together = 2048, 128
 	// gathering is how long a list that has been read waits for others to be committed with: a crash costs no more.
 	gathering = time.Second
 )

@@ -110,7 +110,7 @@ func (w *Sweeper) step(ctx context.Context, s *Sweep, l listing) (over bool, err
 }
 
 // commitPages applies pages together with the progress they make. Only the last may leave it in doubt what comes next.
-func (w *Sweeper) commitPages(ctx context.Context, s *Sweep, l listing, pages []read) (over bool, err error) {
+func (w *Sweeper) commitPages(ctx context.Context, s *Sweep, l listing, pages []*read) (over bool, err error) {
 	k := s.Progress.Walk
 	thin := slices.Contains(s.Progress.Thin, l.kind)
 	reads := make([]mirror.Read, len(pages))
@@ -253,9 +253,13 @@ func (k *walk) shares(p page) bool {
 func hashesOf(objects []json.RawMessage) []byte {
 	hashes := make([]byte, 0, 4*len(objects))
 	for _, object := range objects {
-		id := member(object, "id")
-		if id == nil {
-			id = object // recognized by its text
+		id := []byte(object) // recognized by its text, where it has none
+		fields, _ := leadgridapi.Members(object)
+		for key, value := range fields {
+			if string(key) == "id" {
+				id = value
+				break
+			}
 		}
 		h := fnv.New32a()
 		h.Write(id)

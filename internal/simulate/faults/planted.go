@@ -143,7 +143,7 @@ var defects = []defect{
 					delete(s.told, name)
 				}
 			}
-			s.body, all = encode(s.told), fieldsOf(s.told)
+			s.body, object = encode(s.told), fieldsOf(s.told)
 		}
 		if t.mapping.Strict() {`}},
 	},

@@ -32,6 +32,7 @@ func TestText(t *testing.T) {
 		{"array of one", TextArray, `"client"`, `{"client"}`},
 		{"array empty", TextArray, `[]`, `{}`},
 		{"time", TimestampTZ, `"2026-04-15T12:33:50Z"`, "2026-04-15 12:33:50Z"},
+		{"time in lower case", TimestampTZ, `"2026-04-15t12:33:50z"`, "2026-04-15 12:33:50Z"},
 		{"time with offset and fraction", TimestampTZ, `"2026-04-15T14:33:50.123456789+02:00"`, "2026-04-15 12:33:50.123457Z"},
 		{"time rubbish", TimestampTZ, `"yesterday"`, null},
 		{"time number", TimestampTZ, `1713178230`, null},

@@ -164,7 +164,12 @@ func fitsNumeric(s string) bool {
 	return true
 }
 
-// timeOf takes RFC 3339 with any fraction or offset, to the microsecond, as Postgres does; years 1 to 9999 are enough.
+// ParseTime takes RFC 3339 with any fraction or offset, in upper or lower case.
+func ParseTime(s string) (time.Time, error) {
+	return time.Parse(time.RFC3339Nano, strings.ToUpper(strings.TrimSpace(s)))
+}
+
+// timeOf takes what ParseTime does, to the microsecond, as Postgres does; years 1 to 9999 are enough.
 func timeOf(value json.RawMessage) *string {
 	if value[0] != '"' {
 		return nil
@@ -173,7 +178,7 @@ func timeOf(value json.RawMessage) *string {
 	if !ok {
 		return nil
 	}
-	at, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(s))
+	at, err := ParseTime(s)
 	if err != nil || at.UTC().Year() < 1 || at.UTC().Year() > 9999 {
 		return nil
 	}

@@ -153,7 +153,7 @@ func asTime(value any) *time.Time {
 	if !ok {
 		return nil
 	}
-	at, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(text))
+	at, err := time.Parse(time.RFC3339Nano, strings.ToUpper(strings.TrimSpace(text)))
 	if err != nil || at.UTC().Year() < 1 || at.UTC().Year() > 9999 {
 		return nil
 	}

@@ -85,10 +85,10 @@ func (w *world) stop(t *testing.T) {
 	}
 }
 
-// sync asks for a full sweep and waits until it has ended.
-func (w *world) sync(t *testing.T) *sweep.Sweep {
+// sync asks for a full sweep, of everything or of these resources, and waits until it has ended.
+func (w *world) sync(t *testing.T, resources ...string) *sweep.Sweep {
 	t.Helper()
-	return w.ended(t, w.request(t, sweep.Full))
+	return w.ended(t, w.request(t, sweep.Full, resources...))
 }
 
 func (w *world) wantEqual(t *testing.T, options oracle.Options) {
@@ -168,6 +168,47 @@ func TestPromise5_AllGoneIsNotBelieved(t *testing.T) {
 	if err := w.pool.QueryRow(t.Context(), `SELECT count(full_name) FROM contacts WHERE _deleted_at IS NULL`).Scan(&names); err != nil || names != 4 {
 		t.Errorf("%d contacts are left: %v", names, err)
 	}
+}
+
+// A list that shares no id with the mirror is no better than an empty one.
+func TestPromise5_AllReplacedIsNotBelieved(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3})
+	w.sync(t)
+	for _, id := range w.DossierIDs() {
+		if err := w.RemoveDossier(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 4 {
+		if _, err := w.CreateDossier(leadgridtest.Fields{"type": "sales", "name": "Another"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := w.sync(t); s.State != sweep.Stopped || s.Message == nil || !strings.Contains(*s.Message, "none of the 3 dossiers") {
+		t.Fatalf("the sweep ended as %s: %v", s.State, s.Message)
+	}
+	var deleted int
+	if err := w.pool.QueryRow(t.Context(), `SELECT count(*) FROM dossiers WHERE _deleted_at IS NOT NULL`).Scan(&deleted); err != nil || deleted != 0 {
+		t.Errorf("%d dossiers are marked as deleted: %v", deleted, err)
+	}
+}
+
+// Who asks for links alone is told of dossiers that are gone, and not that all is equal.
+func TestPromise6_LinksOfAGoneDossierAreNotCalledEqual(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3, Links: 3, Notes: 3})
+	w.sync(t)
+	if err := w.RemoveDossier(w.DossierIDs()[0]); err != nil {
+		t.Fatal(err)
+	}
+	if s := w.sync(t, "links", "notes"); s.State != sweep.Stopped || s.Message == nil || !strings.Contains(*s.Message, "no longer has") {
+		t.Fatalf("the sweep ended as %s: %v", s.State, s.Message)
+	}
+	if s := w.sync(t); s.State != sweep.Done {
+		t.Fatalf("the sweep ended as %s: %v", s.State, s.Message)
+	}
+	w.wantEqual(t, oracle.Options{})
 }
 
 func TestPromise6_ThinListsClearNothing(t *testing.T) {

@@ -201,10 +201,10 @@ func TestPromise6_AnotherOrganizationForAMoment(t *testing.T) {
 	}
 }
 
-func (w *world) request(t *testing.T, kind sweep.Kind) (id int64) {
+func (w *world) request(t *testing.T, kind sweep.Kind, resources ...string) (id int64) {
 	t.Helper()
 	err := pgx.BeginFunc(t.Context(), w.pool, func(tx pgx.Tx) (err error) {
-		id, err = jobs.RequestSweep(t.Context(), tx, w.engine.River, kind, nil, false)
+		id, err = jobs.RequestSweep(t.Context(), tx, w.engine.River, kind, resources, false)
 		return err
 	})
 	if err != nil {

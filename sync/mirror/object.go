@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
@@ -285,11 +284,11 @@ func stringIn(value []byte) (s string) {
 // isOlder reports whether the object says it was last updated before the known one says. Where either says nothing,
 // nothing is known; equal proves nothing.
 func isOlder(told, known mappings.Object) bool {
-	toldAt, err := time.Parse(time.RFC3339Nano, text(told, "updated_at"))
+	toldAt, err := mappings.ParseTime(text(told, "updated_at"))
 	if err != nil {
 		return false
 	}
-	knownAt, err := time.Parse(time.RFC3339Nano, text(known, "updated_at"))
+	knownAt, err := mappings.ParseTime(text(known, "updated_at"))
 	return err == nil && toldAt.Before(knownAt)
 }
 

@@ -135,6 +135,12 @@ func (w *Sweeper) begin(ctx context.Context, s *Sweep) error {
 		return err
 	}
 	s.Progress.Began = began
+	s.Progress.Known = make(map[mappings.Kind]int)
+	for _, kind := range swept {
+		if s.Progress.Known[kind], err = w.live(ctx, kind); err != nil {
+			return err
+		}
+	}
 	s.State = Running
 	return w.mirror.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `UPDATE sync_sweeps SET started_at = now() WHERE id = $1`, s.ID); err != nil {

@@ -174,13 +174,17 @@ func (w *Sweeper) breakerOpen(ctx context.Context, s *Sweep, kind mappings.Kind)
 	if err != nil {
 		return false, err
 	}
-	var live int
-	if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM `+string(kind)+` WHERE _deleted_at IS NULL`).Scan(&live); err != nil {
-		return false, fmt.Errorf("count %s: %w", kind, err)
+	live, err := w.live(ctx, kind)
+	if err != nil {
+		return false, err
 	}
-	if missing >= live {
-		return true, w.breakOff(ctx, s, fmt.Sprintf("LeadGrid's list shows none of the %d %s that the mirror holds: nothing was marked as deleted; "+
-			"if that is right, run `worker sync --accept-deletions`", live, kind))
+	known := s.Progress.Known[kind]
+	if known == 0 {
+		known = live
+	}
+	if missing >= known { // whatever else it shows
+		return true, w.breakOff(ctx, s, fmt.Sprintf("LeadGrid's list shows none of the %d %s that the mirror held: nothing was marked as deleted; "+
+			"if that is right, run `worker sync --accept-deletions`", known, kind))
 	}
 	if gone <= breakerRows || kind == mappings.Flows {
 		return false, nil
@@ -194,6 +198,13 @@ func (w *Sweeper) breakerOpen(ctx context.Context, s *Sweep, kind mappings.Kind)
 			missing, live, kind, gone)
 	}
 	return true, w.breakOff(ctx, s, what+": nothing was marked as deleted; if that is right, run `worker sync --accept-deletions`")
+}
+
+func (w *Sweeper) live(ctx context.Context, kind mappings.Kind) (rows int, err error) {
+	if err := w.pool.QueryRow(ctx, `SELECT count(*) FROM `+string(kind)+` WHERE _deleted_at IS NULL`).Scan(&rows); err != nil {
+		return 0, fmt.Errorf("count %s: %w", kind, err)
+	}
+	return rows, nil
 }
 
 // finish says as of when each table is complete, and ends the sweep.
@@ -212,6 +223,11 @@ func (w *Sweeper) finish(ctx context.Context, s *Sweep) error {
 			kind, _, _ := strings.Cut(failed, " ")
 			s.Progress.Unclean = append(s.Progress.Unclean, mappings.Kind(kind))
 		}
+	case s.Progress.Orphans > 0:
+		s.State = Stopped
+		message := fmt.Sprintf("LeadGrid no longer has %d of the dossiers whose links or notes were to be read: "+
+			"run `worker sync`, which reads the dossiers too", s.Progress.Orphans)
+		s.Message = &message
 	case len(s.Progress.Unclean) > 0:
 		s.State = Stopped
 		message := fmt.Sprintf("the list of %v kept changing while it was read: run `worker sync` again when it is calmer", s.Progress.Unclean)

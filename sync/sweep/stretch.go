@@ -137,12 +137,16 @@ func (w *Sweeper) commit(ctx context.Context, s *Sweep, kind mappings.Kind, ids 
 		}
 	}
 	if len(missing) > 0 {
-		err := w.bracketed(ctx, func() error {
-			_, err := w.readOnce(ctx, s, kind, missing, w.settler(kind))
+		err := w.bracketed(ctx, func() (err error) {
+			missing, err = w.readOnce(ctx, s, kind, missing, w.settler(kind))
 			return err
 		})
 		if err != nil {
 			return err
+		}
+		if len(missing) > 0 && !s.wants("dossiers") { // who would find out that they are gone
+			s.Progress.Orphans += len(missing)
+			s.Progress.Unclean = append(s.Progress.Unclean, kind)
 		}
 	}
 	whole := mirror.Stretch{Sweep: s.ID, After: s.Progress.After, Last: last}

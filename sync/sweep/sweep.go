@@ -120,6 +120,10 @@ type Progress struct {
 	Pooled []string `json:"pooled,omitempty"`
 	// Starts says when the reading of each kind began: what it is complete as of.
 	Starts map[mappings.Kind]mirror.Observation `json:"starts,omitempty"`
+	// Known is how many live rows there were of each kind when the sweep began.
+	Known map[mappings.Kind]int `json:"known,omitempty"`
+	// Orphans is how many dossiers LeadGrid no longer has whose links or notes a sweep without dossiers was to read.
+	Orphans int `json:"orphans,omitempty"`
 	// Unclean lists the kinds whose lists never held still, so that absence from them says nothing.
 	Unclean []mappings.Kind `json:"unclean,omitempty"`
 	// Failed lists the objects that LeadGrid could not give, as kind and id.

@@ -75,7 +75,7 @@ func (e *evidence) add(c *Command, object json.RawMessage) {
 	if how == similar {
 		found.Likeness = "named the same, other fields differ"
 	}
-	if at, err := time.Parse(time.RFC3339Nano, found.CreatedAt); err == nil && c.SentAt != nil {
+	if at, err := mappings.ParseTime(found.CreatedAt); err == nil && c.SentAt != nil {
 		switch before := c.SentAt.Sub(at); {
 		case before > oldest:
 			return

@@ -5,7 +5,6 @@ import (
 	"math/big"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
@@ -108,11 +107,11 @@ func bounded(n json.Number) string {
 }
 
 func sameTime(a, b string) bool {
-	x, err := time.Parse(time.RFC3339Nano, a)
+	x, err := mappings.ParseTime(a)
 	if err != nil {
 		return false
 	}
-	y, err := time.Parse(time.RFC3339Nano, b)
+	y, err := mappings.ParseTime(b)
 	return err == nil && x.Equal(y)
 }
 

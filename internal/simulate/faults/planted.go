@@ -107,14 +107,14 @@ var defects = []defect{
 `}},
 	},
 	{
-		"thin-clears", "a field that a list leaves out is cleared", []int{13, 29, 12},
+		"thin-clears", "a field that a list leaves out is cleared", []int{12},
 		[]edit{
 			{"sync/sweep/ahead.go", `Whole: !thin,`, `Whole: !thin || planted("thin-clears"),`},
 			{"sync/mirror/shape.go", `{ _, ok := s[key]; return ok }`, `{ _, ok := s[key]; return ok || planted("thin-clears") }`},
 		},
 	},
 	{
-		"lag-believed", "what events point to is not read again after the lag of replicas", []int{45, 52},
+		"lag-believed", "what events point to is not read again after the lag of replicas", []int{21},
 		[]edit{{"sync/events/process.go", `	settled := receivedAt.Add(p.mirror.Lag())
 `, `	if planted("lag-believed") {
 		return Report{}, nil

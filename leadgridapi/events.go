@@ -26,6 +26,10 @@ var ErrOddEvent = errors.New("leadgrid: odd event")
 // shorter, and a database's index takes no text of any length.
 const maxName = 255
 
+// maxID bounds the id of an object that an event names, in bytes: what an index of
+// Postgres surely takes. The reference does not say how long ids may be.
+const maxID = 2000
+
 // An Event is the body of a webhook. LeadGrid does not say whether Data holds
 // the whole object, nor that events arrive once or in order: an event is a hint to
 // read what it names.
@@ -116,7 +120,7 @@ func collectIDs(ids map[string]string, prefix string, object []byte) {
 	for key, value := range members(object) {
 		switch {
 		case bytes.HasSuffix(key, []byte("id")):
-			if id := idText(value); len(id) <= maxName {
+			if id := idText(value); len(id) <= maxID {
 				ids[prefix+string(key)] = id
 			}
 		case prefix == "" && value[0] == '{':

@@ -147,7 +147,7 @@ func TestParseEvent(t *testing.T) {
 }
 
 func TestEventIDs(t *testing.T) {
-	long := strings.Repeat("x", 256)
+	longest := strings.Repeat("x", 2000)
 	tests := []struct {
 		kind, data, dossier, stage string
 	}{
@@ -158,7 +158,8 @@ func TestEventIDs(t *testing.T) {
 		{"dossier.updated", `{"dossier_id": [], "dossier": [{"id": "x"}], "id": "d"}`, "d", ""},
 		{"dossier.updated", `{"id": 17 }`, "17", ""},
 		{"dossier.updated", `{"id":12345678901234567890}`, "12345678901234567890", ""},
-		{"dossier.updated", `{"id": "` + long + `"}`, "", ""},
+		{"dossier.updated", `{"id": "` + longest + `"}`, longest, ""},
+		{"dossier.updated", `{"id": "` + longest + `x"}`, "", ""},
 		{"dossier.updated", `{"ID": "x"}`, "", ""},
 		{"dossier.updated", `{"id": "d", "current_stage_id": "s"}`, "d", ""},
 		{"dossier.updated", `{"a": {"dossier_id": "x"}}`, "", ""},
@@ -184,7 +185,7 @@ func TestEventIDs(t *testing.T) {
 		{"dossier.stage_changed", `{"id": "d", "stage": "Intake"}`, "d", ""},
 	}
 	for _, test := range tests {
-		t.Run(test.kind+" "+test.data, func(t *testing.T) {
+		t.Run(test.kind+" "+test.data[:min(len(test.data), 100)], func(t *testing.T) {
 			e, err := leadgridapi.ParseEvent([]byte(`{"id": "evt_1", "type": "` + test.kind + `", "data": ` + test.data + `}`))
 			if err != nil || e.DossierID != test.dossier || e.StageID != test.stage {
 				t.Errorf("got dossier %q, stage %q, %v", e.DossierID, e.StageID, err)

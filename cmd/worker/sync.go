@@ -176,7 +176,7 @@ func (s *syncing) watch(ctx context.Context, id int64, progress progress) (*swee
 		switch {
 		case errors.As(err, &paused):
 			if probes++; probes > mostProbes {
-				return nil, refusal(paused.Reason, paused.Message+" (this process's key is accepted: does a running worker have another?)")
+				return nil, refusal(paused.Reason, paused.Message+" (other requests with this process's key are accepted: LeadGrid refuses that one alone, or a running worker has another key)")
 			}
 			if err := s.probe(ctx); err != nil {
 				return nil, err

@@ -138,10 +138,10 @@ func (g *Gate) Refused(ctx context.Context, err error, scopes ...string) (bool, 
 	switch {
 	case errors.Is(err, leadgridapi.ErrUnauthorized):
 		return true, g.pause(ctx, Everything, Unauthorized,
-			"LeadGrid refuses the API key (401): it is wrong, revoked or expired; set LEADGRID_API_KEY to a valid one")
+			"LeadGrid refuses the API key (401): it is wrong, revoked or expired; set LEADGRID_API_KEY to a valid one"+request(err))
 	case errors.Is(err, leadgridapi.ErrPlanRequired):
 		return true, g.pause(ctx, Everything, PlanRequired,
-			"LeadGrid says that the organization's plan has no API access (402): it needs the Growth plan")
+			"LeadGrid says that the organization's plan has no API access (402): it needs the Growth plan"+request(err))
 	case errors.Is(err, leadgridapi.ErrForbidden):
 		for _, scope := range scopes {
 			message := fmt.Sprintf("LeadGrid says that the API key may not do this (403): it lacks the scope %s, or the plan has no API access", scope)
@@ -152,6 +152,15 @@ func (g *Gate) Refused(ctx context.Context, err error, scopes ...string) (bool, 
 		return true, nil
 	}
 	return false, nil
+}
+
+// request says which one LeadGrid refused: it may be refusing that one alone.
+func request(err error) string {
+	refusal, ok := errors.AsType[*leadgridapi.Error](err)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf(" (it refused %s %s)", refusal.Method, refusal.Path)
 }
 
 // Foreign closes the gate because the key reads another organization than the one mirrored.

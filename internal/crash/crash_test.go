@@ -88,11 +88,18 @@ func (w *world) settle(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.worker.kill()
-	w.exec(t, `UPDATE leadgrid_queue.river_job SET attempted_at = attempted_at - interval '1 hour' WHERE state = 'running'`)
-	w.exec(t, `DELETE FROM leadgrid_queue.river_leader`)
+	w.letAMinutePass(t)
 	w.worker.start(t)
 	w.worker.awaitReady(t)
 	w.awaitEvents(t)
+}
+
+// letAMinutePass has River hand out again what nobody works on: jobs of a killed worker, and those whose handing out was
+// committed but never heard of, as the connection was cut. It does so after a minute, when its leader looks.
+func (w *world) letAMinutePass(t *testing.T) {
+	t.Helper()
+	w.exec(t, `UPDATE leadgrid_queue.river_job SET attempted_at = attempted_at - interval '1 hour' WHERE state = 'running'`)
+	w.exec(t, `DELETE FROM leadgrid_queue.river_leader`)
 }
 
 // awaitEvents waits until all flushes of events are processed.

@@ -172,6 +172,9 @@ func TestPromise6_AnyNetwork(t *testing.T) {
 			if err := w.DrainWebhooks(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			if !*long {
+				w.letAMinutePass(t)
+			}
 			w.awaitEvents(t)
 			settled := time.Since(began)
 			w.wantNothingLost(t)

@@ -101,18 +101,25 @@ func TestPromise1_NoAckWithoutCommit(t *testing.T) {
 	}
 }
 
-func TestPromise1_NoAckForADuplicateOfAnUncommittedEvent(t *testing.T) {
-	pool := pgtest.New(t)
-	intake := newIntake(t, pool, events.Options{Patience: time.Minute})
+// storedBeside is a transaction that has stored an event and not ended.
+func storedBeside(t *testing.T, pool *pgxpool.Pool, event events.Received) pgx.Tx {
+	t.Helper()
 	other, err := pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.Rollback(context.WithoutCancel(t.Context()))
-	event := received(1)
+	t.Cleanup(func() { _ = other.Rollback(context.WithoutCancel(t.Context())) })
 	if _, err := other.Exec(t.Context(), `INSERT INTO webhook_events (digest, id, flush) VALUES (sha256($1), 'evt_1', 0)`, event.Body); err != nil {
 		t.Fatal(err)
 	}
+	return other
+}
+
+func TestPromise1_NoAckForADuplicateOfAnUncommittedEvent(t *testing.T) {
+	pool := pgtest.New(t)
+	intake := newIntake(t, pool, events.Options{Patience: time.Minute})
+	event := received(1)
+	other := storedBeside(t, pool, event)
 	stored := add(t, intake, event)
 	waitForLock(t, pool)
 	select {
@@ -131,15 +138,8 @@ func TestPromise1_NoAckForADuplicateOfAnUncommittedEvent(t *testing.T) {
 func TestAnEventStoredBesideIsADuplicate(t *testing.T) {
 	pool := pgtest.New(t)
 	intake := newIntake(t, pool, events.Options{Patience: 1}) // too little for a second attempt
-	other, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Rollback(context.WithoutCancel(t.Context()))
 	event := received(1)
-	if _, err := other.Exec(t.Context(), `INSERT INTO webhook_events (digest, id, flush) VALUES (sha256($1), 'evt_1', 0)`, event.Body); err != nil {
-		t.Fatal(err)
-	}
+	other := storedBeside(t, pool, event)
 	stored := add(t, intake, event)
 	waitForLock(t, pool)
 	if err := other.Commit(t.Context()); err != nil {

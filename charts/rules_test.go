@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
+
+	"github.com/leadgrid-sync/leadgrid-sync/charts/internal/metrics"
 )
 
 // allAlerts renders every alert of a release leadgrid-sync.
@@ -147,36 +149,10 @@ func TestAlertsHaveSwitches(t *testing.T) {
 
 var metricName = regexp.MustCompile("leadgrid_[a-z0-9_]+")
 
-// documented are the metrics of docs/metrics.md, with the type of each.
-func documented(t *testing.T) map[string]string {
-	t.Helper()
-	page, err := os.ReadFile("../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	types := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `(leadgrid_[a-z_]+)` \\| (counter|gauge|histogram) \\|").FindAllStringSubmatch(string(page), -1) {
-		if types[row[1]] != "" {
-			t.Errorf("docs/metrics.md has %s twice", row[1])
-		}
-		types[row[1]] = row[2]
-	}
-	if len(types) < 40 {
-		t.Fatalf("found only %d metrics in docs/metrics.md", len(types))
-	}
-	return types
-}
-
 // unknownMetrics are those in a query that docs/metrics.md does not have.
-func unknownMetrics(types map[string]string, query string) (unknown []string) {
+func unknownMetrics(types metrics.Types, query string) (unknown []string) {
 	for _, name := range metricName.FindAllString(query, -1) {
-		base := name
-		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-			if b, ok := strings.CutSuffix(name, suffix); ok && types[b] == "histogram" {
-				base = b
-			}
-		}
-		if types[base] == "" {
+		if types[types.Name(name)] == "" {
 			unknown = append(unknown, name)
 		}
 	}
@@ -184,7 +160,7 @@ func unknownMetrics(types map[string]string, query string) (unknown []string) {
 }
 
 func TestAlertsUseDocumentedMetrics(t *testing.T) {
-	types := documented(t)
+	types := metrics.Documented(t, "")
 	for _, alert := range parseAlerts(t, allAlerts(t, "crm")) {
 		if unknown := unknownMetrics(types, alert.Expr); unknown != nil {
 			t.Errorf("%s uses %v, which docs/metrics.md does not have", alert.Alert, unknown)

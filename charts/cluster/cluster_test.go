@@ -26,10 +26,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/leadgrid-sync/leadgrid-sync/charts/internal/tool"
 )
 
 const (
-	root      = "../.."
 	chart     = "../leadgrid-sync"
 	namespace = "crm"
 	release   = "rel"
@@ -179,7 +180,7 @@ func startWorld(t *testing.T) *world {
 	})
 	t.Cleanup(service.Close)
 
-	said := start(t, filepath.Join(images, "v1", "sandbox"), "--listen", "127.0.0.1:0", "--quiet",
+	said := tool.Start(t, nil, filepath.Join(images, "v1", "sandbox"), "--listen", "127.0.0.1:0", "--quiet",
 		"--dossiers", "50", "--contacts", "50", "--links", "50", "--notes", "50", "--live", "10",
 		"--webhook-url", service.URL+"/webhooks/leadgrid", "--webhook-secret", "demo")
 	eventually(t, "the stand-in listens", func() bool {
@@ -205,11 +206,7 @@ func (w *world) build(t *testing.T) (images string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-o", v1+"/", "./cmd/receiver", "./cmd/worker", "./cmd/sandbox")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	tool.Build(t, v1, "./cmd/receiver", "./cmd/worker", "./cmd/sandbox")
 	if err := os.Symlink("v1", filepath.Join(images, "v2")); err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@
 package cluster_test
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -11,12 +10,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -25,67 +20,10 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/charts/internal/tool"
 )
 
-// patience is for machines that are slow and have other things to do.
-const patience = 5 * time.Minute
-
-// eventually waits for a condition.
+// eventually waits until what is so.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.After(patience); !condition() && !t.Failed(); {
-		select {
-		case <-deadline:
-			t.Fatalf("in vain: %s", what)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
-
-// output is what a process says, for whoever reads beside it.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(text []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(text)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// start runs a program until the test ends.
-func start(t *testing.T, path string, args ...string) *output {
-	t.Helper()
-	said := &output{}
-	cmd := exec.Command(path, args...)
-	cmd.Stdout, cmd.Stderr = said, said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stopping, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		err := cmd.Wait()
-		select {
-		case <-stopping:
-		default:
-			t.Errorf("%s ended by itself: %v", filepath.Base(path), err)
-		}
-	}()
-	t.Cleanup(func() {
-		close(stopping)
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-ended
-		if text := said.String(); t.Failed() {
-			t.Logf("%s said last:\n%s", filepath.Base(path), text[max(0, len(text)-3000):])
-		}
-	})
-	return said
+	tool.Eventually(t, condition, func() string { return what })
 }
 
 func program(t *testing.T, name string) string {
@@ -97,7 +35,7 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-// freePort is one that nobody listens on, most likely also in a moment.
+// freePort is one that nobody listens on now, and most likely not in a moment either.
 func freePort(t *testing.T) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -128,7 +66,7 @@ func startCluster(t *testing.T) *cluster {
 
 	etcd := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	peers := fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
-	start(t, program(t, "etcd"), "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--log-level", "warn",
+	tool.Start(t, nil, program(t, "etcd"), "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--log-level", "warn",
 		"--listen-client-urls", etcd, "--advertise-client-urls", etcd,
 		"--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", "default="+peers)
 
@@ -138,7 +76,7 @@ func startCluster(t *testing.T) *cluster {
 	}
 	accounts := write("accounts.key", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
 	port := freePort(t)
-	start(t, program(t, "kube-apiserver"), "--etcd-servers", etcd,
+	tool.Start(t, nil, program(t, "kube-apiserver"), "--etcd-servers", etcd,
 		"--bind-address", "127.0.0.1", "--secure-port", fmt.Sprint(port), "--cert-dir", dir, "--endpoint-reconciler-type", "none",
 		"--service-cluster-ip-range", "10.0.0.0/24", "--authorization-mode", "RBAC",
 		"--token-auth-file", write("tokens.csv", []byte("admin,admin,admin,system:masters\n")),
@@ -165,8 +103,8 @@ current-context: test
 	eventually(t, "the API server is ready", func() bool {
 		return client.RESTClient().Get().AbsPath("/readyz").Do(t.Context()).Error() == nil
 	})
-	// Whether a node is well is told by nobody here.
-	start(t, program(t, "kube-controller-manager"), "--kubeconfig", kubeconfig, "--leader-elect=false",
+	// Nobody reports here whether a node is well.
+	tool.Start(t, nil, program(t, "kube-controller-manager"), "--kubeconfig", kubeconfig, "--leader-elect=false",
 		"--bind-address", "127.0.0.1", "--secure-port", fmt.Sprint(freePort(t)), "--cert-dir", dir,
 		"--service-account-private-key-file", accounts, "--use-service-account-credentials=false",
 		"--controllers", "*,-node-lifecycle-controller,-taint-eviction-controller,-node-ipam-controller")

@@ -20,6 +20,8 @@ import (
 	core "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/leadgrid-sync/leadgrid-sync/charts/internal/tool"
 )
 
 // node takes the place of scheduler, kubelet, container runtime, network and DNS: it runs the containers of all pods of one
@@ -183,7 +185,7 @@ func (n *node) container(ctx context.Context, p *pod, spec *core.Container, file
 	for i, arg := range spec.Args {
 		args[i] = here(arg)
 	}
-	said := &output{}
+	said := &tool.Output{}
 	cmd := exec.Command(binary, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.Dir = env, said, said, n.tmp
 	if err := cmd.Start(); err != nil {
@@ -201,8 +203,7 @@ func (n *node) container(ctx context.Context, p *pod, spec *core.Container, file
 	for probes := time.Tick(200 * time.Millisecond); ; {
 		select {
 		case <-ended:
-			text := said.String()
-			return cmd.ProcessState.ExitCode(), text[max(0, len(text)-2000):]
+			return cmd.ProcessState.ExitCode(), said.Last(2000)
 		case <-p.life.Done():
 			if spec.Lifecycle != nil && spec.Lifecycle.PreStop != nil && ctx.Err() == nil {
 				select {

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/leadgrid-sync/leadgrid-sync/charts/internal/metrics"
 )
 
 // filled puts what Grafana would in place of its variables.
@@ -66,16 +67,9 @@ func TestPanelsAreComplete(t *testing.T) {
 	})
 }
 
-// TestQueries parses every query, and looks whether each metric exists and stands for this installation alone.
+// TestQueries parses every query: its metrics must exist, and be those of this installation alone.
 func TestQueries(t *testing.T) {
-	page, err := os.ReadFile("../../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	types := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `(leadgrid_[a-z_]+)` \\| ([a-z]+) \\|").FindAllStringSubmatch(string(page), -1) {
-		types[row[1]] = row[2]
-	}
+	types := metrics.Documented(t, "")
 	shown := map[string]bool{}
 	promql := parser.NewParser(parser.Options{})
 	panels(t, func(dashboard string, panel Panel) {
@@ -90,12 +84,7 @@ func TestQueries(t *testing.T) {
 				if !ok {
 					return nil
 				}
-				name := selector.Name
-				for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-					if base := strings.TrimSuffix(name, suffix); types[base] == "histogram" {
-						name = base
-					}
-				}
+				name := types.Name(selector.Name)
 				shown[name] = true
 				if types[name] == "" {
 					t.Errorf("%s: %q: docs/metrics.md has no %s", dashboard, panel.Title, selector.Name)

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/charts/internal/tool"
 )
 
 // prometheusBinary is PROMETHEUS, or the one in PATH, or built: it cannot be a tool of go.mod, which would want every cloud's
@@ -68,9 +70,9 @@ func startPrometheus(t *testing.T, receiver, worker string) *prometheus {
 		}
 	}
 	p := &prometheus{since: time.Now()}
-	server := start(t, nil, prometheusBinary(t), "--config.file="+filepath.Join(dir, "prometheus.yaml"),
+	server := tool.Start(t, nil, prometheusBinary(t), "--config.file="+filepath.Join(dir, "prometheus.yaml"),
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0")
-	p.base = "http://" + server.find(t, `msg="Listening on"[^\n]* address=(\S+)`)
+	p.base = "http://" + find(t, server, `msg="Listening on"[^\n]* address=(\S+)`)
 	return p
 }
 

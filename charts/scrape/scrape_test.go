@@ -17,6 +17,9 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/leadgrid-sync/leadgrid-sync/charts/internal/metrics"
+	"github.com/leadgrid-sync/leadgrid-sync/charts/internal/tool"
 )
 
 // still are the queries of panels that show nothing but zeros while all is well, by panel and legend; and why.
@@ -45,13 +48,13 @@ func TestScrape(t *testing.T) {
 	d := startDemo(t)
 	p := startPrometheus(t, d.receiver, d.worker)
 	d.workload(t)
-	panels(t, d, p)
+	panels(t, p)
 	alerts(t, p)
-	metrics(t, p)
+	exported(t, p)
 }
 
 // panels wants every query of every dashboard to have answered with numbers, and not all of them zero unless still says why.
-func panels(t *testing.T, d *demo, p *prometheus) {
+func panels(t *testing.T, p *prometheus) {
 	queries := readDashboards(t)
 	answers := map[string]answer{}
 	missing := func() (names []string) {
@@ -66,7 +69,7 @@ func panels(t *testing.T, d *demo, p *prometheus) {
 		}
 		return names
 	}
-	eventually(t, d.program, func() bool { return len(missing()) == 0 }, func() string {
+	tool.Eventually(t, func() bool { return len(missing()) == 0 }, func() string {
 		return "these queries show nothing:\n" + strings.Join(slices.Sorted(slices.Values(missing())), "\n")
 	})
 	for _, name := range slices.Sorted(maps.Keys(queries)) {
@@ -153,13 +156,13 @@ func alerts(t *testing.T, p *prometheus) {
 	}
 }
 
-// metrics wants of each program exactly what docs/metrics.md lists for it, with its type.
-func metrics(t *testing.T, p *prometheus) {
+// exported wants of each program exactly what docs/metrics.md lists for it, with its type.
+func exported(t *testing.T, p *prometheus) {
 	for _, program := range []string{"receiver", "worker"} {
 		job := "leadgrid-sync-" + program
 		var metadata []struct{ Metric, Type string }
 		p.get(t, "targets/metadata", url.Values{"match_target": {`{job="` + job + `"}`}}, &metadata)
-		types := map[string]string{}
+		types := metrics.Types{}
 		for _, one := range metadata {
 			types[one.Metric] = one.Type
 			types[one.Metric+"_total"] = one.Type // OpenMetrics names a counter without its ending
@@ -168,18 +171,14 @@ func metrics(t *testing.T, p *prometheus) {
 		p.get(t, "label/__name__/values", url.Values{"match[]": {`{job="` + job + `"}`}}, &names)
 		found := map[string]string{}
 		for _, name := range names {
-			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-				if base, cut := strings.CutSuffix(name, suffix); cut && (types[base] == "histogram" || types[base] == "summary") {
-					name = base
-				}
-			}
+			name = types.Name(name)
 			if strings.HasPrefix(name, "leadgrid_") {
 				found[name] = types[name]
 			} else if !regexp.MustCompile(`^(go|process|promhttp|scrape)_|^up$|^ALERTS`).MatchString(name) {
 				t.Errorf("the %s exports %s", program, name)
 			}
 		}
-		want := documented(t, program)
+		want := metrics.Documented(t, program)
 		t.Logf("%s: %d metrics, %d documented", program, len(found), len(want))
 		for name, kind := range want {
 			if found[name] != kind {
@@ -192,24 +191,4 @@ func metrics(t *testing.T, p *prometheus) {
 			}
 		}
 	}
-}
-
-// documented are the metrics of a program in docs/metrics.md, with their types.
-func documented(t *testing.T, program string) map[string]string {
-	t.Helper()
-	page, err := os.ReadFile(filepath.Join(root, "docs", "metrics.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	row := regexp.MustCompile("^\\| `(leadgrid_[a-z_]+)` \\| (counter|gauge|histogram) \\|")
-	types, theirs := map[string]string{}, false
-	for line := range strings.Lines(string(page)) {
-		if title, found := strings.CutPrefix(line, "## "); found {
-			theirs = strings.HasPrefix(strings.ToLower(title), program) || strings.HasPrefix(title, "Both programs")
-		}
-		if match := row.FindStringSubmatch(line); match != nil && theirs {
-			types[match[1]] = match[2]
-		}
-	}
-	return types
 }

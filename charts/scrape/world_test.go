@@ -4,7 +4,6 @@ package scrape_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,91 +14,29 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/charts/internal/tool"
 )
 
 const root = "../.."
 
-// patience is for machines that are slow and have other things to do.
-const patience = 8 * time.Minute
-
-// eventually waits for a condition for as long as the program runs; say tells what is missing when that was in vain.
-func eventually(t *testing.T, p *program, condition func() bool, say func() string) {
-	t.Helper()
-	deadline := time.After(patience)
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatal(say())
-		case <-p.ended:
-			t.Fatalf("%s has ended by itself", p.name)
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
-}
-
-// program is a process that is told to end, and waited for, when the test is over.
-type program struct {
-	name  string
-	ended chan struct{}
-
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (p *program) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.Write(text)
-}
-
-func (p *program) said() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.String()
-}
-
-func start(t *testing.T, env []string, path string, args ...string) *program {
-	t.Helper()
-	p := &program{name: filepath.Base(path), ended: make(chan struct{})}
-	cmd := exec.Command(path, args...)
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = p, p
-	cmd.WaitDelay = time.Minute
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGINT)
-		<-p.ended
-		if t.Failed() {
-			t.Logf("%s said last:\n%s", p.name, p.said()[max(0, len(p.said())-4000):])
-		}
-	})
-	return p
-}
-
-// find waits until the program has said what matches, and returns its first group.
-func (p *program) find(t *testing.T, pattern string) string {
+// find waits until a program has printed what matches, and returns its first group.
+func find(t *testing.T, out *tool.Output, pattern string) string {
 	t.Helper()
 	var match []string
-	eventually(t, p,
-		func() bool { match = regexp.MustCompile(pattern).FindStringSubmatch(p.said()); return match != nil },
-		func() string { return fmt.Sprintf("it never said %s:\n%s", pattern, p.said()) })
+	tool.Eventually(t,
+		func() bool { match = regexp.MustCompile(pattern).FindStringSubmatch(out.String()); return match != nil },
+		func() string { return fmt.Sprintf("nothing that matches %s in\n%s", pattern, out) })
 	return match[1]
 }
 
 // demo is `make demo`.
 type demo struct {
-	*program
+	out              *tool.Output
 	bin              string // where its programs are
 	receiver, worker string // their ADMIN_ADDR
 }
@@ -107,20 +44,16 @@ type demo struct {
 func startDemo(t *testing.T) *demo {
 	t.Helper()
 	d := &demo{bin: t.TempDir()}
-	build := exec.Command("go", "build", "-o", d.bin+"/", "./cmd/receiver", "./cmd/worker", "./cmd/sandbox/demo")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	tool.Build(t, d.bin, "./cmd/receiver", "./cmd/worker", "./cmd/sandbox/demo")
 	logs := t.TempDir()
-	d.program = start(t, []string{"TMPDIR=" + logs}, filepath.Join(d.bin, "demo"))
+	d.out = tool.Start(t, []string{"TMPDIR=" + logs}, filepath.Join(d.bin, "demo"))
 	for name, admin := range map[string]*string{"receiver": &d.receiver, "worker": &d.worker} {
-		eventually(t, d.program,
+		tool.Eventually(t,
 			func() bool {
 				*admin = listening(filepath.Join(logs, "leadgrid-demo-*", name+".log"))
 				return *admin != ""
 			},
-			func() string { return "the " + name + " does not listen:\n" + d.said() })
+			func() string { return "the " + name + " does not listen:\n" + d.out.String() })
 	}
 	return d
 }
@@ -148,8 +81,8 @@ func listening(pattern string) string {
 // now and then a full sweep. It goes on until the test ends.
 func (d *demo) workload(t *testing.T) {
 	t.Helper()
-	database := d.find(t, `psql "([^"]+)"`)
-	leadgrid, webhooks := d.find(t, `at (http://\S+);`), d.find(t, `receiver +(http://\S+)`)
+	database := find(t, d.out, `psql "([^"]+)"`)
+	leadgrid, webhooks := find(t, d.out, `at (http://\S+);`), find(t, d.out, `receiver +(http://\S+)`)
 	conn, err := pgx.Connect(t.Context(), database)
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-// Package tool finds or builds the programs that the chart's tests run.
+// Package tool finds or builds the programs that the chart's tests need, and runs them beside a test.
 package tool
 
 import (
@@ -32,7 +32,13 @@ var (
 	built = map[string]string{}
 )
 
-// Path is where a program is: where the variable of its name says (HELM, KUBE_APISERVER), or in .tmp/bin, built if need be.
+// root is the main module's folder.
+func root() string {
+	_, here, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(here), "..", "..", "..")
+}
+
+// Path finds a program: where the variable of its name says (HELM, KUBE_APISERVER), or in .tmp/bin, built if need be.
 func Path(name string) (string, error) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -40,14 +46,12 @@ func Path(name string) (string, error) {
 	if path := cmp.Or(built[name], os.Getenv(variable)); path != "" {
 		return path, nil
 	}
-	_, here, _, _ := runtime.Caller(0)
-	charts := filepath.Join(filepath.Dir(here), "..", "..")
-	path := filepath.Join(charts, "..", ".tmp", "bin", name)
+	path := filepath.Join(root(), ".tmp", "bin", name)
 	// Not go tool, which knows no tags: without this one promtool contains a client for every cloud.
 	args := []string{"build", "-tags", "remove_all_sd", "-o", path}
 	run := func(args ...string) (string, error) {
 		cmd := exec.Command("go", args...)
-		cmd.Dir = filepath.Join(charts, programs[name].dir)
+		cmd.Dir = filepath.Join(root(), "charts", programs[name].dir)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			return "", fmt.Errorf("build %s (or name one in %s): %w\n%s", name, variable, err, out)

@@ -13,14 +13,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
-func (p *program) commandsCommand(does doer) *cobra.Command {
+func (p *program) commandsCommand() *cobra.Command {
 	var states []string
 	var asJSON bool
 	list := &cobra.Command{
@@ -72,10 +71,7 @@ func (p *program) listCommands(ctx context.Context, names []string, asJSON bool)
 		states = append(states, writeback.State(name))
 	}
 	var config databaseConfig
-	if err := settings.Load(&config); err != nil {
-		return err
-	}
-	pool, err := migrated(ctx, config.Database, "leadgrid-commands")
+	pool, err := open(ctx, &config, "leadgrid-commands")
 	if err != nil {
 		return err
 	}
@@ -167,10 +163,7 @@ func (l commandLine) candidates() (found [][2]string) {
 
 func (p *program) planCommands(ctx context.Context, asJSON bool) error {
 	var config mirrorConfig
-	if err := settings.Load(&config); err != nil {
-		return err
-	}
-	pool, err := migrated(ctx, config.Database, "leadgrid-commands")
+	pool, err := open(ctx, &config, "leadgrid-commands")
 	if err != nil {
 		return err
 	}
@@ -202,10 +195,7 @@ func (p *program) planCommands(ctx context.Context, asJSON bool) error {
 
 func (p *program) settleCommand(ctx context.Context, id string, decision writeback.Decision) error {
 	var config mirrorConfig
-	if err := settings.Load(&config); err != nil {
-		return err
-	}
-	pool, err := migrated(ctx, config.Database, "leadgrid-commands")
+	pool, err := open(ctx, &config, "leadgrid-commands")
 	if err != nil {
 		return err
 	}
@@ -233,10 +223,4 @@ func (p *program) reader(config *mirrorConfig, pool *pgxpool.Pool) (*observe.Obs
 	}
 	api = api.WithLimiter(engine.Budget.Share(budget.WriteBack))
 	return observe.New(api, engine.Mirror, engine.Gate), api, nil
-}
-
-func (p *program) printJSON(value any) error {
-	encoder := json.NewEncoder(p.out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
 }

@@ -50,8 +50,22 @@ func schemas(database settings.Database) migrations.Schemas {
 	return migrations.Schemas{Mirror: database.Schema, Queue: database.QueueSchema}
 }
 
-// migrated opens the database and makes sure that its schema is one that this program knows.
-func migrated(ctx context.Context, database settings.Database, application string) (*pgxpool.Pool, error) {
+// withDatabase is a config that says where the mirror is.
+type withDatabase interface{ database() settings.Database }
+
+func (c *mirrorConfig) database() settings.Database   { return c.Database }
+func (c *databaseConfig) database() settings.Database { return c.Database }
+
+// open fills config from the environment and opens the database, see [openMirror].
+func open(ctx context.Context, config withDatabase, application string) (*pgxpool.Pool, error) {
+	if err := settings.Load(config); err != nil {
+		return nil, err
+	}
+	return openMirror(ctx, config.database(), application)
+}
+
+// openMirror opens the database. It fails unless the schema is at a version that this program knows.
+func openMirror(ctx context.Context, database settings.Database, application string) (*pgxpool.Pool, error) {
 	pool, err := database.Open(ctx, application)
 	if err != nil {
 		return nil, err

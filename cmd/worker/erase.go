@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -10,11 +9,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
-	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
-func (p *program) eraseCommand(does doer) *cobra.Command {
+func (p *program) eraseCommand() *cobra.Command {
 	var dossiers []string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -48,10 +46,7 @@ func (p *program) eraseCommand(does doer) *cobra.Command {
 
 func (p *program) erase(ctx context.Context, erasure mirror.Erasure, asJSON bool) error {
 	var config databaseConfig
-	if err := settings.Load(&config); err != nil {
-		return err
-	}
-	pool, err := migrated(ctx, config.Database, "leadgrid-erase")
+	pool, err := open(ctx, &config, "leadgrid-erase")
 	if err != nil {
 		return err
 	}
@@ -70,9 +65,7 @@ func (p *program) erase(ctx context.Context, erasure mirror.Erasure, asJSON bool
 		return err
 	}
 	if asJSON {
-		encoder := json.NewEncoder(p.out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(certificate)
+		return p.printJSON(certificate)
 	}
 	p.printCertificate(certificate)
 	return nil

@@ -48,12 +48,12 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// ran is an error of a command that was understood and begun. All others are about how it was called.
+// ran marks an error of a command that was understood and begun. Any other error means that it was called wrongly.
 type ran struct{ error }
 
 func (e ran) Unwrap() error { return e.error }
 
-// run is the whole program. What was asked for goes to out, logs, progress and errors to errs.
+// run is the whole program, apart from signals. It writes results to out; logs, progress and errors to errs.
 func run(ctx context.Context, args []string, out, errs io.Writer) (code int) {
 	p := &program{out: out, errs: errs}
 	root := p.commands()
@@ -81,15 +81,6 @@ type program struct {
 }
 
 func (p *program) commands() *cobra.Command {
-	// does makes a command of a function, so that its errors can be told from a wrong call.
-	does := func(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
-		return func(cmd *cobra.Command, args []string) error {
-			if err := work(cmd.Context(), args); err != nil {
-				return ran{err}
-			}
-			return nil
-		}
-	}
 	root := &cobra.Command{
 		Use:           "worker",
 		Short:         "Mirror LeadGrid into Postgres",
@@ -107,13 +98,13 @@ func (p *program) commands() *cobra.Command {
 			Args:  cobra.NoArgs,
 			RunE:  does(p.work),
 		},
-		p.migrateCommand(does),
-		p.syncCommand(does),
-		p.statusCommand(does),
-		p.verifyCommand(does),
-		p.commandsCommand(does),
-		p.eraseCommand(does),
-		p.replayCommand(does),
+		p.migrateCommand(),
+		p.syncCommand(),
+		p.statusCommand(),
+		p.verifyCommand(),
+		p.commandsCommand(),
+		p.eraseCommand(),
+		p.replayCommand(),
 		&cobra.Command{
 			Use:   "healthcheck [URL]",
 			Short: "Ask a worker, by default the one on this machine, whether it is ready",
@@ -132,4 +123,12 @@ func (p *program) commands() *cobra.Command {
 	return root
 }
 
-type doer func(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error
+// does makes a command of work, and marks its errors as ran.
+func does(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := work(cmd.Context(), args); err != nil {
+			return ran{err}
+		}
+		return nil
+	}
+}

@@ -14,7 +14,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
-func (p *program) migrateCommand(does doer) *cobra.Command {
+func (p *program) migrateCommand() *cobra.Command {
 	var to grantees
 	cmd := &cobra.Command{
 		Use:   "migrate",

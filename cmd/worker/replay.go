@@ -13,7 +13,6 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/spf13/cobra"
 
-	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
 
@@ -22,7 +21,7 @@ type replayOptions struct {
 	json             bool
 }
 
-func (p *program) replayCommand(does doer) *cobra.Command {
+func (p *program) replayCommand() *cobra.Command {
 	var options replayOptions
 	cmd := &cobra.Command{
 		Use:   "replay --since T",
@@ -44,10 +43,7 @@ func (p *program) replay(ctx context.Context, options replayOptions) error {
 		return &exitError{exitUsage, err}
 	}
 	var config databaseConfig
-	if err := settings.Load(&config); err != nil {
-		return err
-	}
-	pool, err := migrated(ctx, config.Database, "leadgrid-replay")
+	pool, err := open(ctx, &config, "leadgrid-replay")
 	if err != nil {
 		return err
 	}

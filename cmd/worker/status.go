@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -13,14 +12,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
-	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
 
-func (p *program) statusCommand(does doer) *cobra.Command {
+func (p *program) statusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -35,10 +33,7 @@ func (p *program) statusCommand(does doer) *cobra.Command {
 
 func (p *program) status(ctx context.Context, asJSON bool) error {
 	var config databaseConfig
-	if err := settings.Load(&config); err != nil {
-		return err
-	}
-	pool, err := migrated(ctx, config.Database, "leadgrid-status")
+	pool, err := open(ctx, &config, "leadgrid-status")
 	if err != nil {
 		return err
 	}
@@ -48,9 +43,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		encoder := json.NewEncoder(p.out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(status)
+		return p.printJSON(status)
 	}
 	status.print(p.out)
 	return nil

@@ -338,15 +338,6 @@ func (p *painter) failures() []errorView {
 	return shown
 }
 
-// brief is the first line of an error as River stored it, at most 300 characters long.
-func brief(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	if runes := []rune(line); len(runes) > 300 {
-		line = string(runes[:300]) + "…"
-	}
-	return line
-}
-
 // when says how far a moment is from now.
 func (p *painter) when(t time.Time) string {
 	d := p.now.Sub(t)
@@ -357,42 +348,4 @@ func (p *painter) when(t time.Time) string {
 		return "in " + span(-d)
 	}
 	return "now"
-}
-
-// span says a duration as people do.
-func span(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(d.Seconds()))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h", int(d.Hours()))
-	}
-	return fmt.Sprintf("%d days", int(d.Hours()/24))
-}
-
-// rate says how many requests may be sent in how long.
-func rate(perSecond float64) string {
-	switch {
-	case perSecond >= 10:
-		return number(int(perSecond)) + " a second"
-	case perSecond >= 1:
-		return fmt.Sprintf("%.1f a second", perSecond)
-	}
-	return fmt.Sprintf("%.1f a minute", 60*perSecond)
-}
-
-func plural(n int64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return number(n) + " " + noun + "s"
-}
-
-func capital(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:]
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/riverqueue/river/rivertype"
 	"github.com/spf13/cobra"
 
-	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
@@ -30,7 +29,7 @@ type syncOptions struct {
 	resources             []string
 }
 
-func (p *program) syncCommand(does doer) *cobra.Command {
+func (p *program) syncCommand() *cobra.Command {
 	var options syncOptions
 	cmd := &cobra.Command{
 		Use:   "sync [--wait] [--accept-deletions] [resource…]",
@@ -70,10 +69,7 @@ type syncing struct {
 
 func (p *program) sync(ctx context.Context, options syncOptions) error {
 	var config mirrorConfig
-	if err := settings.Load(&config); err != nil {
-		return err
-	}
-	pool, err := migrated(ctx, config.Database, "leadgrid-sync")
+	pool, err := open(ctx, &config, "leadgrid-sync")
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/verify"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
 )
 
@@ -23,7 +23,7 @@ type verifyOptions struct {
 	json   bool
 }
 
-func (p *program) verifyCommand(does doer) *cobra.Command {
+func (p *program) verifyCommand() *cobra.Command {
 	var options verifyOptions
 	cmd := &cobra.Command{
 		Use:   "verify [--sample N] [--json]",
@@ -61,9 +61,7 @@ func (p *program) verify(ctx context.Context, options verifyOptions) error {
 		return untold(ctx, err)
 	}
 	if options.json {
-		encoder := json.NewEncoder(p.out)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(report); err != nil {
+		if err := p.printJSON(report); err != nil {
 			return untold(ctx, err)
 		}
 	} else {
@@ -76,7 +74,7 @@ func (p *program) verify(ctx context.Context, options verifyOptions) error {
 }
 
 func (p *program) compare(ctx context.Context, config *mirrorConfig, options verifyOptions) (*verify.Report, error) {
-	pool, err := migrated(ctx, config.Database, "leadgrid-verify")
+	pool, err := openMirror(ctx, config.Database, "leadgrid-verify")
 	if err != nil {
 		return nil, err
 	}
@@ -130,8 +128,8 @@ func (p *program) printReport(report *verify.Report) {
 		fmt.Fprintln(p.out)
 	}
 	grid := newGrid(p.out, "table", "compared", "erased")
-	for _, table := range []string{"flows", "stages", "dossiers", "contacts", "dossier_contacts", "notes"} {
-		counts := report.Tables[table]
+	for _, table := range mappings.Kinds {
+		counts := report.Tables[string(table)]
 		grid.AppendRow([]any{table, number(counts.Compared), number(counts.Erased)})
 	}
 	grid.Render()

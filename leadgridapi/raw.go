@@ -53,7 +53,7 @@ func rawList(ctx context.Context, c *Client, filter url.Values, p PageRequest, p
 		return Page[json.RawMessage]{}, a.misunderstood(err)
 	}
 	page := Page[json.RawMessage]{Meta: meta, Raw: a.body}
-	for value := range elements(data) {
+	for value := range Elements(data) {
 		page.Items = append(page.Items, value)
 	}
 	return page, nil

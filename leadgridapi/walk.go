@@ -104,12 +104,8 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 }
 
 // Elements iterates over the values of a JSON array, as [Members] does over those of an
-// object; of any other value, there are none.
-func Elements(array []byte) iter.Seq[[]byte] { return elements(array) }
-
-// elements iterates over the values of an array. Of any other value, there are
-// none.
-func elements(array []byte) iter.Seq[[]byte] {
+// object. Of any other value, there are none.
+func Elements(array []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		c := cursor{data: array}
 		c.space()

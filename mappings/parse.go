@@ -1,6 +1,7 @@
 package mappings
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,7 +9,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -41,7 +41,7 @@ func Parse(text []byte, hashKey string) (*Mapping, error) {
 		}
 	}
 	if len(p.mistakes) > 0 {
-		sort.SliceStable(p.mistakes, func(i, j int) bool { return p.mistakes[i].line < p.mistakes[j].line })
+		slices.SortStableFunc(p.mistakes, func(a, b mistake) int { return cmp.Compare(a.line, b.line) })
 		var lines []string
 		for _, mistake := range p.mistakes {
 			lines = append(lines, fmt.Sprintf("line %d, column %d: %s", mistake.line, mistake.column, mistake.text))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -67,10 +68,7 @@ func (d Dashboard) JSON() ([]byte, error) {
 		y++
 		x := 0
 		for _, p := range row.Panels {
-			width := p.Width
-			if width == 0 {
-				width = 8
-			}
+			width := cmp.Or(p.Width, 8)
 			if x+width > 24 {
 				x, y = 0, y+8
 			}
@@ -112,10 +110,7 @@ func (d Dashboard) JSON() ([]byte, error) {
 }
 
 func (p Panel) json(id int, source, position object) object {
-	kind := p.Kind
-	if kind == "" {
-		kind = "timeseries"
-	}
+	kind := cmp.Or(p.Kind, "timeseries")
 	var targets []object
 	for i, query := range p.Queries {
 		target := object{"refId": string(rune('A' + i)), "datasource": source, "expr": query.expr(), "legendFormat": query.Legend}

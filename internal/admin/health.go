@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,10 +83,7 @@ func readyGauge(checks []Check, stopping *atomic.Bool) prometheus.Collector {
 
 // run returns by the timeout even if the probe does not.
 func (c Check) run(ctx context.Context) error {
-	timeout := c.Timeout
-	if timeout == 0 {
-		timeout = checkTimeout
-	}
+	timeout := cmp.Or(c.Timeout, checkTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
 	defer cancel()
 	answer := make(chan error, 1)

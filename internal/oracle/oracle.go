@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -47,7 +46,7 @@ func Differences(ctx context.Context, pool *pgxpool.Pool, truth Truth, options O
 		}
 		differences = append(differences, compare(table, only(rows, options.IDs), only(truth[table], options.IDs), options.Ignore)...)
 	}
-	sort.Strings(differences)
+	slices.Sort(differences)
 	return differences[:min(100, len(differences))], nil
 }
 

@@ -17,7 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -117,7 +117,7 @@ func settings(run string, durable bool, more map[string]string) []string {
 	for name, value := range config {
 		args = append(args, "--"+name+"="+value)
 	}
-	sort.Strings(args)
+	slices.Sort(args)
 	return args
 }
 

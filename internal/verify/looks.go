@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
@@ -166,15 +168,9 @@ func (v *verifier) parents(ctx context.Context, t *table) (looks []look, err err
 	if err != nil {
 		return nil, fmt.Errorf("list the parents of %s: %w", t.name, err)
 	}
-	defer result.Close()
-	for result.Next() {
-		var id string
-		if err := result.Scan(&id); err != nil {
-			return nil, fmt.Errorf("list the parents of %s: %w", t.name, err)
-		}
-		all[id] = true
-	}
-	if err := result.Err(); err != nil {
+	var parent string
+	_, err = pgx.ForEachRow(result, []any{&parent}, func() error { all[parent] = true; return nil })
+	if err != nil {
 		return nil, fmt.Errorf("list the parents of %s: %w", t.name, err)
 	}
 	ids := slices.Sorted(maps.Keys(all))
@@ -277,18 +273,18 @@ func (v *verifier) lookAtPools(ctx context.Context) (findings []Finding, unsure 
 	if err != nil {
 		return nil, false, fmt.Errorf("read pools: %w", err)
 	}
-	defer result.Close()
-	for result.Next() {
-		var id, pool string
-		if err := result.Scan(&id, &pool); err != nil {
-			return nil, false, fmt.Errorf("read pools: %w", err)
-		}
+	var id, pool string
+	_, err = pgx.ForEachRow(result, []any{&id, &pool}, func() error {
 		v.mu.Lock() // others are looked at meanwhile
 		known := v.told[contacts][id]
 		v.mu.Unlock()
 		if known && told[id] != pool {
 			findings = append(findings, Finding{Table: contacts.name, ID: id, Problem: Different, Fields: []string{"pool"}})
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("read pools: %w", err)
 	}
-	return findings, false, result.Err()
+	return findings, false, nil
 }

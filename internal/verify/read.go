@@ -62,13 +62,16 @@ func passes(err error) bool {
 // pager reads one page of a list.
 type pager func(ctx context.Context, p leadgridapi.PageRequest) ([]object, leadgridapi.Meta, error)
 
-// pagerOf makes one of the client's functions for lists.
-func pagerOf[T any](v *verifier, list func(context.Context, leadgridapi.PageRequest) (leadgridapi.Page[T], error), raw func(T) json.RawMessage) pager {
+// rawPage is one page of a list, its objects as they came.
+type rawPage = leadgridapi.Page[json.RawMessage]
+
+// pager makes one of a method of the client that reads a page of a list.
+func (v *verifier) pager(list func(context.Context, leadgridapi.PageRequest) (rawPage, error)) pager {
 	return func(ctx context.Context, p leadgridapi.PageRequest) ([]object, leadgridapi.Meta, error) {
-		page, err := ask(ctx, v, func() (leadgridapi.Page[T], error) { return list(ctx, p) })
+		page, err := ask(ctx, v, func() (rawPage, error) { return list(ctx, p) })
 		objects := make([]object, 0, len(page.Items))
-		for _, item := range page.Items {
-			objects = append(objects, decode(raw(item)))
+		for _, raw := range page.Items {
+			objects = append(objects, decode(raw))
 		}
 		return objects, page.Meta, err
 	}
@@ -128,38 +131,33 @@ func readList(ctx context.Context, t *table, list pager, see func([]object) erro
 }
 
 func (v *verifier) listFlows() pager {
-	return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Flow], error) {
-		return v.api.ListFlows(ctx, leadgridapi.FlowFilter{}, p)
-	}, func(f leadgridapi.Flow) json.RawMessage { return f.Raw })
+	return v.pager(func(ctx context.Context, p leadgridapi.PageRequest) (rawPage, error) {
+		return v.api.ListRawFlows(ctx, leadgridapi.FlowFilter{}, p)
+	})
 }
 
 func (v *verifier) listDossiers(status string) pager {
-	return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Dossier], error) {
-		return v.api.ListDossiers(ctx, leadgridapi.DossierFilter{Status: status}, p)
-	}, func(d leadgridapi.Dossier) json.RawMessage { return d.Raw })
+	return v.pager(func(ctx context.Context, p leadgridapi.PageRequest) (rawPage, error) {
+		return v.api.ListRawDossiers(ctx, leadgridapi.DossierFilter{Status: status}, p)
+	})
 }
 
 func (v *verifier) listContacts(pool string) pager {
-	return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Contact], error) {
-		return v.api.ListContacts(ctx, leadgridapi.ContactFilter{Pool: pool}, p)
-	}, func(c leadgridapi.Contact) json.RawMessage { return c.Raw })
+	return v.pager(func(ctx context.Context, p leadgridapi.PageRequest) (rawPage, error) {
+		return v.api.ListRawContacts(ctx, leadgridapi.ContactFilter{Pool: pool}, p)
+	})
 }
 
 // listChildren lists the stages of a flow, or the links or notes of a dossier.
 func (v *verifier) listChildren(t *table, parent string) pager {
+	list := v.api.ListRawNotes
 	switch t {
 	case stages:
-		return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Stage], error) {
-			return v.api.ListStages(ctx, parent, p)
-		}, func(s leadgridapi.Stage) json.RawMessage { return s.Raw })
+		list = v.api.ListRawStages
 	case links:
-		return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Link], error) {
-			return v.api.ListLinks(ctx, parent, p)
-		}, func(l leadgridapi.Link) json.RawMessage { return l.Raw })
+		list = v.api.ListRawLinks
 	}
-	return pagerOf(v, func(ctx context.Context, p leadgridapi.PageRequest) (leadgridapi.Page[leadgridapi.Note], error) {
-		return v.api.ListNotes(ctx, parent, p)
-	}, func(n leadgridapi.Note) json.RawMessage { return n.Raw })
+	return v.pager(func(ctx context.Context, p leadgridapi.PageRequest) (rawPage, error) { return list(ctx, parent, p) })
 }
 
 // get reads one dossier or contact; nil says that LeadGrid has none of that id.

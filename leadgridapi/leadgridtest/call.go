@@ -1,6 +1,7 @@
 package leadgridtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,12 +127,12 @@ func (c *call) admit() (Fault, error) {
 	}
 	fault := c.settings.Faults.pick(c.rng)
 	if s.opts.OnRequest != nil {
-		fault = or(s.opts.OnRequest(c.request()), fault)
+		fault = cmp.Or(s.opts.OnRequest(c.request()), fault)
 	}
 	if fault == RateLimited {
 		return "", c.tooMany(time.Duration(1+c.rng.IntN(3)) * time.Second)
 	}
-	if habits := &c.settings.Habits; habits.ReplicaLag > 0 && c.rng.Float64() < or(habits.ReplicaShare, 1) {
+	if habits := &c.settings.Habits; habits.ReplicaLag > 0 && c.rng.Float64() < cmp.Or(habits.ReplicaShare, 1) {
 		c.lag = time.Duration(c.rng.Float64() * float64(habits.ReplicaLag))
 	}
 	c.organization.mu.RLock()
@@ -174,12 +175,12 @@ func (c *call) finish(w http.ResponseWriter, got answer, fault Fault) {
 	faults := c.settings.Faults
 	switch fault {
 	case HangBefore, HangAfter:
-		c.wait(or(faults.HangFor, time.Minute))
+		c.wait(cmp.Or(faults.HangFor, time.Minute))
 		panic(http.ErrAbortHandler)
 	case ResetBefore, ResetAfter:
 		reset(w)
 	case Slow:
-		c.wait(time.Duration(c.rng.Float64() * float64(or(faults.SlowFor, 2*time.Second))))
+		c.wait(time.Duration(c.rng.Float64() * float64(cmp.Or(faults.SlowFor, 2*time.Second))))
 	}
 	if c.header.Get("Content-Type") == "" && got.body != nil {
 		c.header.Set("Content-Type", "application/json; charset=utf-8")

@@ -1,6 +1,9 @@
 package leadgridtest
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Habits say how this LeadGrid behaves where the contract is silent. The zero value is what the contract
 // says or, where it says nothing, what is most likely. Each field answers one row of the gaps in the
@@ -87,14 +90,6 @@ var ThinRows = []string{
 	"contacts.linkedin_url", "contacts.notes", "contacts.dossier_count",
 }
 
-func (l Limits) requests() int { return or(l.Requests, 1_000_000) }
+func (l Limits) requests() int { return cmp.Or(l.Requests, 1_000_000) }
 
-func (l Limits) window() time.Duration { return or(l.Window, time.Minute) }
-
-func or[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
-}
+func (l Limits) window() time.Duration { return cmp.Or(l.Window, time.Minute) }

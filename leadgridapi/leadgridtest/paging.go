@@ -1,6 +1,7 @@
 package leadgridtest
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,7 +18,7 @@ type pages struct {
 
 func (c *call) pages(query url.Values) (pages, error) {
 	habits := &c.settings.Habits
-	limit := or(habits.MaxPerPage, 100)
+	limit := cmp.Or(habits.MaxPerPage, 100)
 	p := pages{number: 1, size: min(defaultPerPage, limit)}
 	for name, to := range map[string]*int{"page": &p.number, "per_page": &p.size} {
 		text := query.Get(name)

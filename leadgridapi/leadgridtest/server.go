@@ -1,6 +1,7 @@
 package leadgridtest
 
 import (
+	"cmp"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -73,7 +74,7 @@ func New(opts Options) *Server {
 
 // NewHandler returns a server that does not listen, for use as an http.Handler. Close it all the same.
 func NewHandler(opts Options) *Server {
-	opts.Key = or(opts.Key, "lg_live_test")
+	opts.Key = cmp.Or(opts.Key, "lg_live_test")
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}

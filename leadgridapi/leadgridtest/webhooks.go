@@ -174,7 +174,7 @@ func (h *hooks) send(events []event) {
 					d.due = d.due.Add(time.Duration(h.rng.IntN(250)) * time.Millisecond)
 				}
 				if happens(faults.WebhookDelayed) {
-					d.due = d.due.Add(time.Duration(h.rng.Float64() * float64(or(faults.WebhookDelay, 30*time.Second))))
+					d.due = d.due.Add(time.Duration(h.rng.Float64() * float64(cmp.Or(faults.WebhookDelay, 30*time.Second))))
 				}
 				if !e.Dropped {
 					h.push(d)
@@ -219,7 +219,7 @@ func (h *hooks) start() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	limits := h.server.Settings().Limits
-	for len(h.waiting) > 0 && h.inflight < or(limits.WebhookConcurrency, 1) {
+	for len(h.waiting) > 0 && h.inflight < cmp.Or(limits.WebhookConcurrency, 1) {
 		if wait := time.Until(h.waiting[0].due); wait > 0 {
 			return wait
 		}
@@ -248,7 +248,7 @@ func (h *hooks) deliver(d *delivery, limits Limits) {
 
 	status := 0
 	if !gone {
-		status = h.post(d, body, or(limits.WebhookTimeout, 10*time.Second))
+		status = h.post(d, body, cmp.Or(limits.WebhookTimeout, 10*time.Second))
 	}
 
 	h.mu.Lock()
@@ -256,8 +256,8 @@ func (h *hooks) deliver(d *delivery, limits Limits) {
 	h.inflight--
 	h.deliveries = keep(append(h.deliveries, Delivery{now, d.to.url, d.id, d.event.Type, d.attempt, status}), h.server.opts.LedgerSize)
 	delivered := status >= 200 && status < 300
-	if !delivered && !d.to.gone && habit != "never" && d.attempt < or(limits.WebhookAttempts, 5) {
-		d.due = time.Now().Add(or(limits.WebhookBackoff, time.Second) << (d.attempt - 1))
+	if !delivered && !d.to.gone && habit != "never" && d.attempt < cmp.Or(limits.WebhookAttempts, 5) {
+		d.due = time.Now().Add(cmp.Or(limits.WebhookBackoff, time.Second) << (d.attempt - 1))
 		h.push(d)
 	}
 	h.changed.Broadcast()

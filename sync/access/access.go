@@ -4,12 +4,11 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -56,10 +55,7 @@ type Gate struct {
 
 // New returns a gate that keeps its state through pool; every is the time between two probes, 0 for the default.
 func New(pool *pgxpool.Pool, every time.Duration) *Gate {
-	if every == 0 {
-		every = DefaultProbeEvery
-	}
-	return &Gate{pool: pool, every: every}
+	return &Gate{pool: pool, every: cmp.Or(every, DefaultProbeEvery)}
 }
 
 // Check returns nil when a request that needs the scopes may be sent, and a *PausedError otherwise. When a probe is due,
@@ -212,23 +208,4 @@ func (g *Gate) ProbeNow(ctx context.Context) error {
 		return fmt.Errorf("probe now: %w", err)
 	}
 	return nil
-}
-
-// ScopesOf tells which scopes LeadGrid's reference demands for a request.
-func ScopesOf(method, path string) []string {
-	write := method != http.MethodGet
-	parts := strings.Split(strings.Trim(path, "/"), "/")
-	object := parts[0]
-	if len(parts) > 2 && object == "dossiers" && parts[2] != "cv" {
-		object = parts[2]
-	}
-	switch {
-	case object == "flows":
-		return []string{"flows:read"}
-	case !write:
-		return []string{object + ":read"}
-	case object == "contacts" && parts[0] == "dossiers":
-		return []string{"contacts:write", "dossiers:write"}
-	}
-	return []string{object + ":write"}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -106,7 +107,7 @@ func Plan(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client) ([]C
 		if c.Operation == ArchiveDossier {
 			changes = mappings.Object{"status": quoted(leadgridapi.StatusArchived)}
 		}
-		for _, field := range sortedFields(changes) {
+		for _, field := range slices.Sorted(maps.Keys(changes)) {
 			plan = append(plan, Change{
 				Command: c.ID, Operation: c.Operation, Kind: kind, ID: id, Field: field, Mirror: orNull(mirrored[field]),
 				LeadGrid: orNull(object[field]), After: changes[field], Problem: problem,
@@ -133,15 +134,6 @@ func mirrored(ctx context.Context, pool *pgxpool.Pool, kind mappings.Kind, id st
 		return nil, fmt.Errorf("read the mirror: %w", err)
 	}
 	return objectOf(raw), nil
-}
-
-func sortedFields(object mappings.Object) []string {
-	fields := make([]string, 0, len(object))
-	for field := range object {
-		fields = append(fields, field)
-	}
-	slices.Sort(fields)
-	return fields
 }
 
 func orNull(value json.RawMessage) json.RawMessage {

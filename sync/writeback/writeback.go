@@ -8,6 +8,7 @@
 package writeback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,21 +95,11 @@ type Runner struct {
 
 // New returns a Runner. The client's and the observer's limiter should be the budget's write-back share.
 func New(pool *pgxpool.Pool, api *leadgridapi.Client, observer *observe.Observer, gate *access.Gate, options Options) *Runner {
-	if options.Parallel == 0 {
-		options.Parallel = 8
-	}
-	if options.Timeout == 0 {
-		options.Timeout = time.Minute
-	}
-	if options.Late == 0 {
-		options.Late = time.Minute
-	}
-	if options.Poll == 0 {
-		options.Poll = 5 * time.Second
-	}
-	if options.Pause == 0 {
-		options.Pause = time.Second
-	}
+	options.Parallel = cmp.Or(options.Parallel, 8)
+	options.Timeout = cmp.Or(options.Timeout, time.Minute)
+	options.Late = cmp.Or(options.Late, time.Minute)
+	options.Poll = cmp.Or(options.Poll, 5*time.Second)
+	options.Pause = cmp.Or(options.Pause, time.Second)
 	if options.Key == nil {
 		options.Key = func() string { return "" }
 	}

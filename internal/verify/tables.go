@@ -1,6 +1,6 @@
 package verify
 
-// table is one mirrored table as product.md and the API reference describe it, on purpose not as the mapping does.
+// table is a mirrored table as LeadGrid documents it. It does not ask the mapping, on purpose: that is part of what is verified.
 type table struct {
 	name   string
 	key    []string // the columns that identify a row

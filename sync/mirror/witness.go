@@ -16,7 +16,7 @@ type Witness struct {
 	ID   string
 }
 
-// Witnesses picks a few live rows that are not in doubt, those changed last first.
+// Witnesses picks at random a few live rows that are not in doubt: at most two of a kind, dossiers first, flows last.
 func (m *Mirror) Witnesses(ctx context.Context) ([]Witness, error) {
 	rows, err := m.pool.Query(ctx, `
 		WITH live AS (

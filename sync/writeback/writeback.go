@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/dedicated"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
@@ -254,7 +255,7 @@ func (r *Runner) listen(ctx context.Context) {
 }
 
 func (r *Runner) listenOnce(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, r.store.pool.Config().ConnConfig)
+	conn, err := dedicated.Connect(ctx, r.store.pool)
 	if err != nil {
 		return fmt.Errorf("connect to listen: %w", err)
 	}

@@ -1,8 +1,12 @@
 package writeback_test
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
@@ -39,4 +43,34 @@ func TestContactDossierCVAndNoteInOneTransaction(t *testing.T) {
 	if cvs != 0 || queued != 0 {
 		t.Errorf("%d CVs and %d places in the queue are left", cvs, queued)
 	}
+}
+
+// The connection that listens is made like the pool's: with the address and password of now, not those of the start.
+func TestListensWithTheAddressOfNow(t *testing.T) {
+	t.Parallel()
+	w := newRig(t, leadgridtest.Options{})
+	config := w.pool.Config()
+	now := config.ConnConfig.Database
+	config.ConnConfig.Database = "the_one_before"
+	config.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error { conn.Database = now; return nil }
+	old := w.pool
+	var err error
+	if w.pool, err = pgxpool.NewWithConfig(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.pool.Close)
+	o := options()
+	o.Poll = time.Hour // only a notification makes the runner look
+	w.start(o)
+	w.pool = old
+	w.wait("runner to listen", func() bool {
+		var listening bool
+		w.scan(`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%')`, &listening)
+		return listening
+	})
+	var id string
+	if err := w.pool.QueryRow(t.Context(), `SELECT create_contact('Ann Peeters')`).Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	w.done(id)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
-// config is what the flags and the environment say.
+// config holds what the flags and the environment set.
 type config struct {
 	listen        string
 	key           string
@@ -38,7 +38,7 @@ Every flag may instead be an environment variable (--list-omits is SANDBOX_LIST_
 (SANDBOX_WEBHOOK_SECRET_FILE). A switch may also be written -s name=value, as often as wanted.
 `
 
-// configure reads the flags; what they leave out is looked up in the environment.
+// configure reads the flags, and the environment for those that are not given.
 func configure(args []string, env func(string) (string, bool), out io.Writer) (*config, error) {
 	c := &config{}
 	server := pflag.NewFlagSet("server", pflag.ContinueOnError)
@@ -189,7 +189,7 @@ func usage(out io.Writer, groups []*pflag.FlagSet) {
 	}
 }
 
-// announce says what there is and how to use it.
+// announce prints what was made and how to use it.
 func (c *config) announce(out io.Writer, address net.Addr, took time.Duration) {
 	base := "http://" + address.String() + "/api/v1"
 	fmt.Fprintf(out, `LeadGrid sandbox with %d dossiers, %d contacts and %d notes, made in %s.

@@ -1,4 +1,5 @@
-// Sandbox is a stand-in LeadGrid: the whole API with made-up data behind it, for demos, tests and development.
+// Command sandbox is a stand-in LeadGrid: the whole API with made-up data behind it, for demos, tests and development. It is
+// package leadgridtest as a program.
 package main
 
 import (
@@ -30,9 +31,9 @@ func main() {
 	}
 }
 
-// run serves until the context ends. What to do with it is printed to out, requests are logged to log.
+// run serves until the context ends. It prints to out how to use it, and logs requests to log.
 func run(ctx context.Context, args []string, env func(string) (string, bool), out, log io.Writer) error {
-	if len(args) == 1 && args[0] == "--version" { // no flag: all of those may be environment variables
+	if len(args) == 1 && args[0] == "--version" { // not a flag, since every flag may be an environment variable
 		fmt.Fprintln(out, "sandbox version", build.Read())
 		return nil
 	}
@@ -71,7 +72,7 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), ou
 		return err
 	case <-ctx.Done():
 	}
-	// Requests under way may finish, but those that a fault keeps hanging are let go.
+	// Requests under way may finish, but not those that a fault makes hang.
 	leadgrid.Close()
 	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

@@ -17,7 +17,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 )
 
-// operations names LeadGrid's operations as metrics call them: after the client's methods.
+// operations maps LeadGrid's operations to their names in metrics, which are those of the client's methods.
 var operations = map[string]string{
 	"GET /dossiers":                               "list_dossiers",
 	"POST /dossiers":                              "create_dossier",

@@ -59,7 +59,7 @@ func (p *program) commandsCommand() *cobra.Command {
 	return list
 }
 
-// mostListed bounds the list: what needs a look is at its end.
+// mostListed bounds the list; the newest commands, which need a look, come last.
 const mostListed = 200
 
 func (p *program) listCommands(ctx context.Context, names []string, asJSON bool) error {
@@ -111,7 +111,7 @@ func (p *program) listCommands(ctx context.Context, names []string, asJSON bool)
 	return nil
 }
 
-// commandLine is what is shown of a command: nothing that a person typed.
+// commandLine is what is shown of a command. It leaves out everything that a person typed.
 type commandLine struct {
 	ID        string              `json:"id"`
 	Operation writeback.Operation `json:"operation"`
@@ -143,7 +143,7 @@ func commandLines(commands []*writeback.Command) []commandLine {
 	return all
 }
 
-// candidates gives what a look found: ids, and how much each looks like what was sent.
+// candidates lists the objects that a look found: their ids, and how much each resembles what was sent.
 func (l commandLine) candidates() (found [][2]string) {
 	var evidence struct {
 		Where      []string
@@ -215,7 +215,7 @@ func (p *program) settleCommand(ctx context.Context, id string, decision writeba
 	return nil
 }
 
-// reader gives what reads LeadGrid within the shared budget, whether a worker is running or not.
+// reader builds what reads LeadGrid within the shared budget, with or without a running worker.
 func (p *program) reader(config *mirrorConfig, pool *pgxpool.Pool) (*observe.Observer, *leadgridapi.Client, error) {
 	engine, api, err := config.engine(pool, config.Logger(p.errs), prometheus.NewRegistry(), nil)
 	if err != nil {

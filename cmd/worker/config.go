@@ -16,7 +16,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
-// runConfig is all that `worker run` can be told. The other commands need parts of it.
+// runConfig holds all settings of `worker run`. The other commands need parts of it.
 type runConfig struct {
 	Mirror    mirrorConfig
 	Writeback settings.Writeback
@@ -25,7 +25,7 @@ type runConfig struct {
 	Tracing   settings.Tracing
 }
 
-// mirrorConfig is what it takes to read LeadGrid into the mirror.
+// mirrorConfig holds what a command needs to read LeadGrid into the mirror.
 type mirrorConfig struct {
 	settings.Database
 	settings.API
@@ -34,7 +34,7 @@ type mirrorConfig struct {
 	settings.Log
 }
 
-// databaseConfig is what it takes to look at the mirror.
+// databaseConfig holds what a command needs to look at the mirror.
 type databaseConfig struct {
 	settings.Database
 	settings.Mappings
@@ -77,14 +77,14 @@ func openMirror(ctx context.Context, database settings.Database, application str
 	return pool, nil
 }
 
-// otherWork is what only `worker run` does beside sweeps and events.
+// otherWork configures what only `worker run` does: everything but sweeps.
 type otherWork struct {
 	writes writeback.Options
 	keep   retention.Limits
 }
 
-// engine is what runs the jobs, and the client it reads LeadGrid with. The key is asked for at each request: its file may
-// be exchanged at any time. Without other work it works on sweeps only.
+// engine builds what runs the jobs, and the client it reads LeadGrid with. The client asks for the key at each request, as
+// its file may change at any time. If others is nil, the engine runs sweeps and nothing else.
 func (c *mirrorConfig) engine(
 	pool *pgxpool.Pool, log *slog.Logger, registry *prometheus.Registry, others *otherWork,
 ) (*jobs.Engine, *leadgridapi.Client, error) {

@@ -1,5 +1,7 @@
-// Command worker mirrors LeadGrid into Postgres: it runs the jobs, migrates the schema, asks for sweeps and says how
+// Command worker mirrors LeadGrid into Postgres: it runs the jobs, migrates the schema, asks for sweeps and shows how
 // things stand.
+//
+// run.go is where `worker run` begins; every other command has a file of its own name.
 package main
 
 import (
@@ -28,14 +30,14 @@ func main() {
 
 // The exit codes. Scripts rely on them: they never change.
 const (
-	exitFailed      = 1   // the database, LeadGrid or the machine did not do what it should
+	exitFailed      = 1   // the database, LeadGrid or the machine failed
 	exitUsage       = 2   // a setting, flag or argument is wrong
 	exitRefused     = 3   // LeadGrid refuses the key, or the plan has no API access
 	exitScope       = 4   // the key lacks a scope
 	exitForeign     = 5   // the key reads another organization than the one mirrored
 	exitBreaker     = 6   // too much would have to be marked as deleted
 	exitUnsettled   = 7   // a list kept changing, LeadGrid failed to give something, or another sweep took this one's place
-	exitUntold      = 8   // verify could not tell whether the mirror is equal
+	exitUntold      = 8   // verify could not find out whether the mirror is equal
 	exitInterrupted = 130 // told to stop
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
-// printMapping prints the effective mapping, and what `worker migrate` would do to the tables for it. Without a file that
-// is the default, with the comments that explain it.
+// printMapping prints the effective mapping, and the DDL that `worker migrate` would run for it. Without a mapping file it
+// prints the default, comments included.
 func (p *program) printMapping(context.Context, []string) error {
 	var config struct{ settings.Mappings }
 	if err := settings.Load(&config); err != nil {
@@ -33,7 +33,8 @@ func (p *program) printMapping(context.Context, []string) error {
 	return nil
 }
 
-// remap makes the tables and what is in them follow the mapping. The default has nothing to do where nothing else was applied.
+// remap makes the tables and their rows follow the mapping. With the default mapping there is nothing to do unless another
+// one was applied before.
 func (p *program) remap(ctx context.Context, pool *pgxpool.Pool, config settings.Mappings) error {
 	mapping, err := config.Load()
 	if err != nil {

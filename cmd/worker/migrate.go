@@ -29,7 +29,7 @@ func (p *program) migrateCommand() *cobra.Command {
 	return cmd
 }
 
-// grantees are the roles that get rights, whatever they had before.
+// grantees are the roles to grant rights to.
 type grantees struct {
 	readers, writers, deleters []string
 }
@@ -67,7 +67,7 @@ func (p *program) migrate(ctx context.Context, to grantees) error {
 	return nil
 }
 
-// grantLock keeps two from granting on one table at once, which Postgres answers with an error. Chosen once, never changed.
+// grantLock serializes grants: Postgres fails one of two that touch the same table at once. Chosen once, never changed.
 const grantLock = 0x6c656164_6772_6e74 // "leadgrnt"
 
 // grantReading lets a role read what analysts work with: the mirrored tables, their histories and all views. Events,

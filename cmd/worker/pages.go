@@ -23,7 +23,7 @@ func (w *worker) pages(ops *admin.Server, config settings.Admin, status *statusP
 	ops.Handle("GET /{$}", admin.Protect(config.User, config.Password.Value, status))
 	ui, err := riverui.NewHandler(&riverui.HandlerOpts{
 		Endpoints: riverui.NewEndpoints(w.engine.River, nil),
-		Logger:    slog.New(slog.DiscardHandler), // one line a request, and our own jobs' lines say what matters
+		Logger:    slog.New(slog.DiscardHandler), // it would log every request
 		Prefix:    riverPrefix,
 	})
 	if err != nil {

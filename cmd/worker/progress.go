@@ -12,14 +12,14 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
 
-// progress shows people how far a sweep is.
+// progress shows people how far a sweep has come.
 type progress interface {
 	show(s *sweep.Sweep)
-	note(text string) // the same again is not shown again
+	note(text string) // a repeated text is shown once
 	end(done bool)    // the last phase is over, or was left
 }
 
-// newProgress draws bars on a terminal and writes lines elsewhere.
+// newProgress draws bars on a terminal, and writes lines anywhere else.
 func newProgress(out io.Writer) progress {
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		return &bars{out: out}
@@ -27,7 +27,7 @@ func newProgress(out io.Writer) progress {
 	return &lines{out: out, now: time.Now}
 }
 
-// bars draws a bar for each phase, below those that are over.
+// bars draws a bar for each phase, below the bars of the phases before.
 type bars struct {
 	out   io.Writer
 	bar   *progressbar.ProgressBar
@@ -106,7 +106,7 @@ func (l *lines) note(text string) {
 
 func (l *lines) end(bool) {}
 
-// at is what to show of a sweep.
+// at returns what to show of a sweep.
 func at(s *sweep.Sweep) (phase string, done, total int) {
 	if s.StartedAt == nil {
 		return "waiting", 0, 0

@@ -25,10 +25,10 @@ import (
 )
 
 const (
-	// drainTimeout bounds how long jobs under way may take once the program is told to end. Above it is only what kills:
-	// terminationGracePeriodSeconds is 30 where nobody sets it.
+	// drainTimeout bounds how long running jobs may take once the program is asked to stop. It must be shorter than
+	// Kubernetes' terminationGracePeriodSeconds, 30 by default, after which comes SIGKILL.
 	drainTimeout = 20 * time.Second
-	// lookEvery is how often to see whether the schema is there, and whether LeadGrid refuses us.
+	// lookEvery is how often to check whether the schema is there, and whether LeadGrid refuses us.
 	lookEvery = 2 * time.Second
 )
 
@@ -95,7 +95,7 @@ func (p *program) work(ctx context.Context, _ []string) error {
 	return w.serve(ctx, ops, ui)
 }
 
-// readiness is whether jobs are being worked on: /readyz shows what is missing.
+// readiness lists what must hold for jobs to be worked on; /readyz shows what is missing.
 func (w *worker) readiness() []admin.Check {
 	return []admin.Check{
 		{Name: "database", Probe: w.pool.Ping},
@@ -109,8 +109,8 @@ func (w *worker) readiness() []admin.Check {
 	}
 }
 
-// serve works until ctx ends or the admin server fails, then lets running jobs end. The admin server, which says that
-// the worker is stopping meanwhile, ends last.
+// serve works until ctx ends or the admin server fails, then lets running jobs end. The admin server ends last: until then
+// it answers that the worker is stopping.
 func (w *worker) serve(ctx context.Context, ops *admin.Server, ui starter) error {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
@@ -140,7 +140,7 @@ func (w *worker) run(ctx context.Context, ops *admin.Server, ui starter) error {
 	if err := ui.Start(ctx); err != nil {
 		return fmt.Errorf("start River UI: %w", err)
 	}
-	// Not ctx: it would stop the jobs by itself, and we could not say how long they may take.
+	// Not ctx: if it ended, River would stop the jobs at once, and we could not grant them drainTimeout.
 	if err := w.engine.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
@@ -166,8 +166,7 @@ func (w *worker) migrated(ctx context.Context) error {
 	return w.engine.Mirror.CheckMapping(ctx)
 }
 
-// awaitSchema returns once the database is migrated, and false if ctx ended before. What it waits
-// for is logged once.
+// awaitSchema returns true once the database is migrated, and false if ctx ended first. It logs once what it waits for.
 func (w *worker) awaitSchema(ctx context.Context) bool {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -219,17 +218,17 @@ func (w *worker) watchPauses(ctx context.Context) {
 	}
 }
 
-// starter is a page that has work of its own in the background.
+// starter is a page with background work of its own, such as River UI.
 type starter interface {
 	Start(ctx context.Context) error
 }
 
-// nothing is a starter for a page that is not there.
+// nothing is the starter where there is no such page.
 type nothing struct{}
 
 func (nothing) Start(context.Context) error { return nil }
 
-// once answers 503 until the jobs are being worked on.
+// once answers 503 until the worker has started.
 func (w *worker) once(page http.Handler) http.Handler {
 	return http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
 		if !w.started.Load() {

@@ -18,8 +18,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
 
-// state is what the database says of all replicas' work: what metrics of scope shared and the status page are made of.
-// Reading it costs little however large the mirror is.
+// state is what the database knows about the work of all replicas. The metrics of scope shared and the status page show it.
+// Reading it is cheap, however large the mirror is.
 type state struct {
 	At       time.Time             // by the database's clock
 	Complete map[string]*time.Time // by table: as of when it is complete, nil if it never was
@@ -32,18 +32,18 @@ type state struct {
 	Commands []commandCount
 }
 
-// jobCount is how many jobs of a kind are in a state.
+// jobCount counts the jobs of a kind that are in a state.
 type jobCount struct {
 	Queue, Kind, State string
 	N                  int64
 	Since              *time.Time // when the first of them could run
 }
 
-// commandCount is how many commands of an operation that have not come to an end are in a state.
+// commandCount counts the unfinished commands of an operation that are in a state.
 type commandCount struct {
 	Operation, State string
 	N                int64
-	Left             int64      // to a person
+	Left             int64      // of which so many wait for a person
 	Since            *time.Time // when the first of them was written
 }
 
@@ -69,7 +69,7 @@ func (r *stateReader) read(ctx context.Context) (*state, error) {
 		_, err := pgx.ForEachRow(rows, []any{&table, &at}, func() error { s.Complete[table] = at; return nil })
 		return err
 	})
-	// Grouped over the states that have not ended, River's fetch index answers this whatever has been completed.
+	// Restricted to unfinished states, so that River's fetch index answers this, however many jobs have completed.
 	batch.Queue(`
 		SELECT queue, kind, state::text, count(*), min(scheduled_at) FROM `+r.jobs+`
 		WHERE state IN ('available', 'pending', 'running', 'retryable', 'scheduled') AND kind = ANY ($1)
@@ -95,7 +95,7 @@ func (r *stateReader) read(ctx context.Context) (*state, error) {
 	}
 	for _, one := range sweeps {
 		if one.State == sweep.Superseded {
-			continue // it settled nothing: what the one before it found still holds
+			continue // it settled nothing: the result of the one before it still stands
 		}
 		s.Sweeps = append(s.Sweeps, one)
 		if one.Ended() {
@@ -109,7 +109,7 @@ func (r *stateReader) read(ctx context.Context) (*state, error) {
 	return s, err
 }
 
-// breakerOpen says that the last sweep that ended was stopped because too much would have been marked as deleted.
+// breakerOpen reports whether the last sweep to end was stopped because it would have marked too many rows as deleted.
 func (s *state) breakerOpen() bool {
 	for _, one := range s.Sweeps {
 		if one.Ended() {
@@ -119,7 +119,7 @@ func (s *state) breakerOpen() bool {
 	return false
 }
 
-// promises says how far the moment as of which each table is complete may lie back; 0 promises nothing.
+// promises returns, by table, how old its complete_as_of may become; 0 promises nothing.
 func promises(config settings.Sweep) map[string]time.Duration {
 	promised := make(map[string]time.Duration)
 	for _, kind := range mappings.Kinds {

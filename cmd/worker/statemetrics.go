@@ -17,14 +17,14 @@ import (
 )
 
 const (
-	// stateKept is how long a state is shown before it is read again, however many scrape.
+	// stateKept is how long a state is cached, however many scrape.
 	stateKept = 15 * time.Second
-	// stateTimeout bounds reading it, below the time that Prometheus waits for a scrape.
+	// stateTimeout bounds reading it; it is shorter than Prometheus waits for a scrape.
 	stateTimeout = 5 * time.Second
 )
 
-// stateMetrics shows the state to Prometheus. Every replica shows the same: aggregate with max. While the database cannot
-// be read it goes on showing what it read last, and ages go on growing.
+// stateMetrics exports the state to Prometheus. Every replica exports the same values: aggregate with max. While the database
+// cannot be read it keeps exporting what it read last, and ages keep growing.
 type stateMetrics struct {
 	read     func(context.Context) (*state, error)
 	promised map[string]time.Duration
@@ -40,11 +40,11 @@ func newStateMetrics(reader *stateReader, promised map[string]time.Duration, log
 	return &stateMetrics{read: reader.read, promised: promised, log: log}
 }
 
-// current gives the state, read again if it is due, and the database's time.
+// current returns the state, read anew if it is due, the time now by the database's clock, and when the state was read by ours.
 func (m *stateMetrics) current() (s *state, now, asOf time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.tried.IsZero() || time.Since(m.tried) >= stateKept-time.Second { // a scrape every 15 s sees each one anew
+	if m.tried.IsZero() || time.Since(m.tried) >= stateKept-time.Second { // so that scraping every 15 s always reads anew
 		m.tried = time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), stateTimeout)
 		defer cancel()
@@ -65,7 +65,7 @@ func stateDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, labels, nil)
 }
 
-// The metrics of scope shared, and when they were read.
+// The metrics of scope shared (see docs/metrics.md), and when they were read.
 var (
 	descRead = stateDesc("leadgrid_state_read_timestamp_seconds",
 		"When this replica last read, whole, what the metrics shared by all replicas show; 0 until it has.")
@@ -238,7 +238,7 @@ func (s *state) collectCommands(gauge gaugeFunc, age func(*time.Time) float64) {
 	gauge(descCommandAge, oldest)
 }
 
-// share is how much of a total is done, 0 while the total is unknown.
+// share returns which part of a total is done, 0 while the total is unknown.
 func share(done, total int) float64 {
 	if total <= 0 {
 		return 0

@@ -14,10 +14,10 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 )
 
-// statusKept is how long the page shows what it read, however many look: counting rows is not free.
+// statusKept is how long the page is cached: counting rows is not free, and many may look.
 const statusKept = 2 * time.Second
 
-// statusPage shows at a glance whether the mirror is right and fresh, and if not, why.
+// statusPage shows at a glance whether the mirror is correct and fresh and, if not, why.
 type statusPage struct {
 	read     func(context.Context) (*picture, error)
 	promised map[string]time.Duration
@@ -30,15 +30,15 @@ type statusPage struct {
 	at   time.Time
 }
 
-// picture is all that the page shows.
+// picture is everything that the page shows.
 type picture struct {
 	status   *status
 	state    *state
-	commands map[string]int64 // by state, all that there are
+	commands map[string]int64 // all there are, by state
 	failures []failure
 }
 
-// failure is a job that failed last time it was tried.
+// failure is a job whose last attempt failed.
 type failure struct {
 	Job     int64
 	Kind    string
@@ -49,7 +49,7 @@ type failure struct {
 	Next    time.Time
 }
 
-// picture reads all that the page shows.
+// picture reads everything that the page shows.
 func (r *stateReader) picture(ctx context.Context) (*picture, error) {
 	p := &picture{commands: map[string]int64{}}
 	var err error
@@ -87,7 +87,7 @@ var statusHTML string
 
 var statusTemplate = template.Must(template.New("status").Parse(statusHTML))
 
-// pageHeaders keep the page to itself: it loads nothing, runs nothing and is framed by nobody.
+// pageHeaders lock the page down: it loads nothing, runs nothing, and cannot be framed.
 func pageHeaders(header http.Header) {
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("Cache-Control", "no-store")
@@ -104,7 +104,7 @@ func (s *statusPage) ServeHTTP(response http.ResponseWriter, request *http.Reque
 	if err != nil {
 		response.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = statusTemplate.Execute(response, shown) // an error here is the browser's having gone away
+	_ = statusTemplate.Execute(response, shown) // fails only if the browser has gone away
 }
 
 func (s *statusPage) current(ctx context.Context) (view, error) {
@@ -129,7 +129,7 @@ func (s *statusPage) current(ctx context.Context) (view, error) {
 	return s.view, err
 }
 
-// closedPage stands where the status page would be while there is no password for it.
+// closedPage takes the status page's place while ADMIN_PASSWORD is not set.
 func closedPage(response http.ResponseWriter, _ *http.Request) {
 	pageHeaders(response.Header())
 	fmt.Fprint(response, `<!doctype html><html lang="en"><meta charset="utf-8">

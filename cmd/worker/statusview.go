@@ -14,7 +14,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
 )
 
-// level is how well something is; also the class that colours it.
+// level says how well something is doing; it is also the CSS class that colours it.
 type level string
 
 const (
@@ -23,7 +23,7 @@ const (
 	bad  level = "bad"
 )
 
-// lateEvents is how long an event may wait before the page says so; the alert LeadgridQueueLag agrees.
+// lateEvents is how long an event may wait before the page warns, as does the alert LeadgridQueueLag.
 const lateEvents = 15 * time.Minute
 
 const timeLayout = "2006-01-02 15:04:05 UTC"
@@ -85,7 +85,7 @@ type jobView struct{ Name, Oldest, Ready, Running, Later string }
 
 type errorView struct{ What, When, Text, Next string }
 
-// painter collects what is wrong while the page is put together.
+// painter puts the page together, and collects the problems it finds on the way.
 type painter struct {
 	*picture
 	view  view
@@ -133,7 +133,7 @@ func (p *painter) problem(l level, format string, args ...any) {
 	p.view.Problems = slices.Insert(p.view.Problems, at, fmt.Sprintf(format, args...))
 }
 
-// tables holds each table against its promise. What one sweep will mend is said once.
+// tables compares each table with its promise, and reports a problem once for all tables that share it.
 func (p *painter) tables(promised map[string]time.Duration) []tableView {
 	var tables []tableView
 	var never, stale []string

@@ -91,7 +91,7 @@ func (p *program) sync(ctx context.Context, options syncOptions) error {
 	if !options.wait {
 		return s.ask(ctx, options)
 	}
-	// Not ctx: it would stop the jobs by itself, and they get time to end below.
+	// Not ctx: if it ended, River would stop the jobs at once; below they get time to end.
 	if err := engine.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
@@ -150,9 +150,9 @@ const (
 	watchEvery = 200 * time.Millisecond
 	// troubleEvery is how often to look why a sweep does not go on.
 	troubleEvery = 2 * time.Second
-	// mostProbes bounds how often a pause is probed while waiting: one that comes back each time is somebody else's.
+	// mostProbes bounds how often a pause is probed while waiting: one that returns each time is not about this process's key.
 	mostProbes = 3
-	// mostFailures bounds how often in a row the database may not answer: some half a minute in all.
+	// mostFailures bounds how often in a row the database may fail to answer: about half a minute in all.
 	mostFailures = 150
 	// longestTrouble bounds how long LeadGrid may give nothing but failures.
 	longestTrouble = 5 * time.Minute
@@ -207,7 +207,7 @@ func (s *syncing) showTrouble(ctx context.Context, id int64, progress progress) 
 	unfinished, err := s.engine.River.JobList(ctx, river.NewJobListParams().Kinds(sweep.Args{}.Kind()).
 		States(rivertype.JobStateAvailable, rivertype.JobStateRetryable, rivertype.JobStateRunning).First(100))
 	if err != nil {
-		return "" // whoever watches the sweep meets it too
+		return "" // look meets the same error, and counts it
 	}
 	for _, job := range unfinished.Jobs {
 		var args sweep.Args
@@ -222,7 +222,7 @@ func (s *syncing) showTrouble(ctx context.Context, id int64, progress progress) 
 	return reason
 }
 
-// look shows how far the sweep is. Its error is an *access.PausedError while everything is paused.
+// look loads the sweep and shows its progress. The error is an *access.PausedError while everything is paused.
 func (s *syncing) look(ctx context.Context, id int64, progress progress) (*sweep.Sweep, error) {
 	one, err := sweep.Load(ctx, s.pool, id)
 	if err != nil || one.Ended() {
@@ -245,8 +245,8 @@ func (s *syncing) look(ctx context.Context, id int64, progress progress) (*sweep
 	return one, err
 }
 
-// probe asks LeadGrid at once, whatever is paused: somebody may just have changed the key. It returns an error only if the
-// answer is that this key may not read this organization; all else is for the sweep to meet.
+// probe asks LeadGrid at once, even if everything is paused: somebody may just have changed the key. It fails only if this
+// key may not read this organization; the sweep will meet any other trouble itself.
 func (s *syncing) probe(ctx context.Context) error {
 	if err := s.engine.Gate.ProbeNow(ctx); err != nil {
 		return err
@@ -264,8 +264,8 @@ func (s *syncing) probe(ctx context.Context) error {
 	return s.wake(ctx)
 }
 
-// reaches fails if what answers cannot be LeadGrid's API: it has a list of flows. An address at which nobody answers may be
-// right, and is only told of.
+// reaches fails if whatever answers cannot be LeadGrid's API, because it has no list of flows. If nobody answers, the address
+// may still be right: that only gives a warning.
 func (s *syncing) reaches(ctx context.Context) error {
 	_, err := s.prober.ListFlows(ctx, leadgridapi.FlowFilter{}, leadgridapi.PageRequest{Page: 1, PerPage: 1})
 	_, unanswered := errors.AsType[*leadgridapi.TransportError](err)
@@ -278,7 +278,7 @@ func (s *syncing) reaches(ctx context.Context) error {
 	return nil
 }
 
-// refused says why everything is paused.
+// refused returns the error that says why everything is paused.
 func (s *syncing) refused(ctx context.Context, cause error) error {
 	pauses, err := access.Pauses(ctx, s.pool)
 	if err != nil {
@@ -303,7 +303,7 @@ func refusal(reason, message string) error {
 	return &exitError{code, errors.New(message)}
 }
 
-// wake has sweeps that sleep over a refusal go on at once: ours would wait for them.
+// wake makes sweeps that sleep after a refusal go on at once: ours would wait for them.
 func (s *syncing) wake(ctx context.Context) error {
 	asleep, err := s.engine.River.JobList(ctx, river.NewJobListParams().Kinds(sweep.Args{}.Kind()).
 		States(rivertype.JobStateScheduled, rivertype.JobStateRetryable).First(100))
@@ -318,7 +318,7 @@ func (s *syncing) wake(ctx context.Context) error {
 	return nil
 }
 
-// verdict says how the sweep ended.
+// verdict reports how the sweep ended; its error carries the exit code.
 func (s *syncing) verdict(one *sweep.Sweep) error {
 	if one.State == sweep.Done {
 		took := time.Duration(0)

@@ -52,7 +52,7 @@ func number[T int | int64](n T) string {
 	return digits
 }
 
-// span says a duration as people do.
+// span writes a duration as people say it.
 func span(d time.Duration) string {
 	switch {
 	case d < time.Minute:
@@ -65,7 +65,7 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// rate says how many requests may be sent in how long.
+// rate writes a number of requests per second, or per minute if it is small.
 func rate(perSecond float64) string {
 	switch {
 	case perSecond >= 10:
@@ -90,7 +90,7 @@ func capital(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 
-// brief is the first line of an error as River stored it, at most 300 characters long.
+// brief returns the first line of an error that River stored, cut to 300 characters.
 func brief(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
 	if runes := []rune(line); len(runes) > 300 {

@@ -93,7 +93,7 @@ func (p *program) compare(ctx context.Context, config *mirrorConfig, options ver
 	}
 	sharing, stop := context.WithCancel(ctx)
 	var shared sync.WaitGroup
-	shared.Go(func() { _ = engine.Budget.Run(sharing) }) // what it returns is that it was stopped
+	shared.Go(func() { _ = engine.Budget.Run(sharing) }) // its error only says that it was stopped
 	defer func() {
 		stop()
 		shared.Wait()
@@ -101,7 +101,7 @@ func (p *program) compare(ctx context.Context, config *mirrorConfig, options ver
 	return verify.Run(ctx, pool, api.WithLimiter(engine.Budget.Share(budget.Sweeps)), verify.Options{Sample: options.sample, Mapping: mapping})
 }
 
-// untold gives an error that kept verify from telling anything an exit code other than that of differences.
+// untold gives an error that kept verify from comparing anything an exit code other than that of found differences.
 func untold(ctx context.Context, err error) error {
 	code := exitUntold
 	switch {

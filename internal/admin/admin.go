@@ -1,5 +1,5 @@
-// Package admin serves what operators and their machines ask of a running program, apart from its work: health,
-// readiness, metrics, profiles, and pages that a program adds.
+// Package admin serves what operators ask of a running program: health, readiness, metrics, profiles, and pages that the
+// program adds. Both programs serve it on ADMIN_ADDR.
 package admin
 
 import (
@@ -39,7 +39,7 @@ type Server struct {
 // stopTimeout is how long a request may go on once the server stops.
 const stopTimeout = 5 * time.Second
 
-// Listen takes the address, so that what is wrong with it shows at start. Nothing is answered before [Server.Serve].
+// Listen binds the address, so that a wrong one fails at start. Nothing is answered before [Server.Serve].
 func Listen(config Config) (*Server, error) {
 	listener, err := net.Listen("tcp", config.Addr)
 	if err != nil {
@@ -71,16 +71,16 @@ func Listen(config Config) (*Server, error) {
 	return s, nil
 }
 
-// Addr is the address that the server listens on, host:port.
+// Addr is the address the server listens on, as host:port.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Handle adds a page, before Serve, under a pattern of [http.ServeMux].
+// Handle adds a page under a pattern of [http.ServeMux]. Call it before Serve.
 func (s *Server) Handle(pattern string, handler http.Handler) { s.mux.Handle(pattern, handler) }
 
-// Drain makes /readyz say no from now on, so that nothing new is sent here while the program finishes what it has.
+// Drain makes /readyz answer 503 from now on, so that no new work is sent here while the program finishes what it has.
 func (s *Server) Drain() { s.stopping.Store(true) }
 
-// Serve answers until the context ends, and then finishes the requests it has. It is a program's last part to stop.
+// Serve answers until the context ends, and then finishes the requests under way. Stop it last.
 func (s *Server) Serve(ctx context.Context) error {
 	stopped := make(chan error, 1)
 	unhook := context.AfterFunc(ctx, func() {

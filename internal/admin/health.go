@@ -16,22 +16,22 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 )
 
-// Check is one thing that a program needs to be of use.
+// Check is one condition for a program to be ready.
 type Check struct {
 	Name    string
 	Timeout time.Duration               // 2 s if zero
-	Probe   func(context.Context) error // nil when all is well; its text is shown at /readyz
+	Probe   func(context.Context) error // nil when all is well; /readyz shows the error's text
 }
 
 const checkTimeout = 2 * time.Second
 
-// healthz says that the program runs, and asks nobody: a database that is down is no reason to restart it.
+// healthz answers that the program runs, and checks nothing: a database that is down is no reason to restart it.
 func healthz(w http.ResponseWriter, _ *http.Request) {
 	plainText(w)
 	fmt.Fprintln(w, "ok")
 }
 
-// readyz asks all checks at once and answers 503 if any says no, with a line for each.
+// readyz runs all checks at once and answers 503 if any fails, with a line for each.
 func readyz(checks []Check, stopping *atomic.Bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		plainText(w)
@@ -57,7 +57,7 @@ func readyz(checks []Check, stopping *atomic.Bool) http.Handler {
 	})
 }
 
-// ask asks all checks at once.
+// ask runs all checks at once.
 func ask(ctx context.Context, checks []Check) []error {
 	answers := make([]error, len(checks))
 	var wait sync.WaitGroup
@@ -68,7 +68,7 @@ func ask(ctx context.Context, checks []Check) []error {
 	return answers
 }
 
-// readyGauge shows at each scrape what /readyz would say.
+// readyGauge exports what /readyz would answer at the time of the scrape.
 func readyGauge(checks []Check, stopping *atomic.Bool) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "leadgrid_ready",
@@ -81,7 +81,7 @@ func readyGauge(checks []Check, stopping *atomic.Bool) prometheus.Collector {
 	})
 }
 
-// run returns by the timeout even if the probe does not.
+// run returns when the timeout is over even if the probe does not.
 func (c Check) run(ctx context.Context) error {
 	timeout := cmp.Or(c.Timeout, checkTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))

@@ -5,7 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// PoolStats shows how busy a program's database connections are, and for how long its work has waited for one.
+// PoolStats exports how busy a pool's connections are, and how long work has waited for one.
 func PoolStats(pool *pgxpool.Pool) prometheus.Collector { return poolStats{pool} }
 
 type poolStats struct{ pool *pgxpool.Pool }

@@ -12,12 +12,11 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 )
 
-// probeTimeout is above what /readyz takes when each of its checks hangs.
+// probeTimeout is longer than /readyz takes even if every check hangs.
 const probeTimeout = 5 * time.Second
 
-// Probe asks a program's /healthz or /readyz: an image without a shell has nothing else to ask with. Its error says what
-// the answer was, unless it was 200.
-func Probe(ctx context.Context, url string) error {
+// probe asks a program's /healthz or /readyz. Any answer but 200 is an error that quotes it.
+func probe(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -36,21 +35,21 @@ func Probe(ctx context.Context, url string) error {
 	return fmt.Errorf("%s answered %s: %s", url, response.Status, strings.ReplaceAll(strings.TrimSpace(string(body)), "\n", "; "))
 }
 
-// Healthcheck asks the program at the url given, or else the one on this machine, whether it is ready: the image holds no other
-// program that could. Without ADMIN_ADDR it listens on addr.
+// Healthcheck asks a program whether it is ready: at the one URL in urls or, if there is none, on this machine, at ADMIN_ADDR or
+// else at addr. The programs offer it as a command because their image holds nothing else that could ask.
 func Healthcheck(ctx context.Context, urls []string, addr string) error {
 	if len(urls) == 1 {
-		return Probe(ctx, urls[0])
+		return probe(ctx, urls[0])
 	}
 	config := struct{ settings.Admin }{settings.Admin{Addr: addr}}
 	if err := settings.Load(&config); err != nil {
 		return err
 	}
-	return Probe(ctx, ReadyURL(config.Addr))
+	return probe(ctx, readyURL(config.Addr))
 }
 
-// ReadyURL is where a program on this machine whose ADMIN_ADDR is addr says whether it is ready.
-func ReadyURL(addr string) string {
+// readyURL is the /readyz of a program on this machine whose ADMIN_ADDR is addr.
+func readyURL(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); err == nil && (host == "" || ip.IsUnspecified()) {
 		addr = net.JoinHostPort("localhost", port)

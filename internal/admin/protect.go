@@ -6,8 +6,8 @@ import (
 	"net/http"
 )
 
-// Protect puts a page that shows or changes jobs behind a user and a password, and refuses requests that other sites
-// make a browser send. The password is asked for at each request, so that it can change; an empty one lets nobody in.
+// Protect puts a page behind a user and a password, and refuses requests that other sites make a browser send. It calls
+// password at each request, since it may change; an empty password lets nobody in.
 func Protect(user string, password func() string, page http.Handler) http.Handler {
 	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		want := password()
@@ -22,7 +22,7 @@ func Protect(user string, password func() string, page http.Handler) http.Handle
 	}))
 }
 
-// same takes as long whatever the difference, of length too.
+// same compares in constant time, whatever the lengths.
 func same(a, b string) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1

@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 )
 
-// version and commit are set by the linker where the Go tool does not know them, as in an image built without the
+// version and commit are set by the linker where the Go tool cannot know them, as in an image built without the
 // repository: -ldflags "-X github.com/leadgrid-sync/leadgrid-sync/internal/build.version=v1.2.3".
 var version, commit string
 
@@ -18,7 +18,7 @@ type Info struct {
 	Go      string
 }
 
-// Read reads what the Go tool wrote into the program.
+// Read returns what the Go tool and the linker recorded in the program.
 func Read() Info {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -1,5 +1,5 @@
-// Package oracle holds a mirror against the truth, field by field. It shares no code with what it judges: it knows
-// neither the mapping nor the client, and reads the tables as any analyst would.
+// Package oracle compares a mirror with the truth, field by field, for tests and the demo. It shares no code with what it
+// judges: it knows neither the mapping nor the client, and reads the tables as any analyst would.
 package oracle
 
 import (
@@ -23,7 +23,7 @@ type Truth map[string]map[string]map[string]any
 // keys are the columns that make up the id by which Truth names a row.
 var keys = map[string][]string{"dossier_contacts": {"dossier_id", "contact_id"}}
 
-// Options says what not to compare.
+// Options limits the comparison.
 type Options struct {
 	// Ignore lists fields, like dossiers.city, that LeadGrid does not show.
 	Ignore []string
@@ -33,7 +33,7 @@ type Options struct {
 	IDs map[string]bool
 }
 
-// Differences lists what the mirror has missing, extra or different, at most a hundred lines.
+// Differences lists what is missing, extra or different in the mirror, a line each, at most a hundred.
 func Differences(ctx context.Context, pool *pgxpool.Pool, truth Truth, options Options) ([]string, error) {
 	var differences []string
 	for _, table := range []string{"flows", "stages", "dossiers", "contacts", "dossier_contacts", "notes"} {
@@ -50,7 +50,7 @@ func Differences(ctx context.Context, pool *pgxpool.Pool, truth Truth, options O
 	return differences[:min(100, len(differences))], nil
 }
 
-// only leaves out the rows nobody asked for.
+// only returns the rows with these ids, or all if ids is nil.
 func only(rows map[string]map[string]any, ids map[string]bool) map[string]map[string]any {
 	if ids == nil {
 		return rows
@@ -161,8 +161,8 @@ func same(got, want any) bool {
 	return false
 }
 
-// storable puts U+FFFD where the truth has what no Postgres text can hold: U+0000, and lone surrogates, which the truth
-// spells as three bytes each (regexp cannot see those: they are no UTF-8).
+// storable puts U+FFFD in place of what no Postgres text can hold: U+0000, and lone surrogates, which the truth spells as
+// three bytes each (not valid UTF-8, so regexp cannot match them).
 func storable(text string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {

@@ -1,7 +1,7 @@
-// Package pgtest gives each test a Postgres database of its own, migrated and empty, in some ten milliseconds.
+// Package pgtest gives each test a Postgres database of its own, migrated and empty, in about ten milliseconds.
 //
-// The databases lie on the server that TEST_DATABASE_URL names, as `make test` sets it, or else on a throwaway server
-// that the test program starts for itself. They are copies of a template that is migrated once per server.
+// The databases are on the server that TEST_DATABASE_URL names (`make test` sets it), or else on a throwaway server that the
+// test program starts for itself. They are copies of a template that is migrated once per server.
 package pgtest
 
 import (
@@ -24,19 +24,19 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 )
 
-// Schemas are the ones that the databases of New and URL have, the same as the programs' defaults.
+// Schemas are the schemas of the databases that New and URL make: the programs' defaults.
 var Schemas = migrations.Schemas{Mirror: "leadgrid", Queue: "leadgrid_queue"}
 
-// New makes a migrated database and returns a pool on it as the programs have theirs: its search_path is the mirror's
-// schema. The database goes when the test ends.
+// New makes a migrated database and returns a pool on it whose search_path is the mirror's schema, as in the programs. The
+// database is dropped when the test ends.
 func New(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	// Tests' tables are small, and to plan a statement takes longer than to run it.
+	// Test tables are small: planning a statement takes longer than running it.
 	return open(t, URL(t), map[string]string{"plan_cache_mode": "force_generic_plan"})
 }
 
-// URL makes a migrated database for programs that open it themselves: their DATABASE_URL. The database goes when the
-// test ends, whoever is still connected.
+// URL makes a migrated database and returns its URL, to be a program's DATABASE_URL. The database is dropped when the test
+// ends, even if somebody is still connected.
 func URL(t testing.TB) string {
 	t.Helper()
 	host := theHost(t)
@@ -47,7 +47,7 @@ func URL(t testing.TB) string {
 	return host.database(t, template)
 }
 
-// Empty makes a database without any schema of ours and returns a pool on it.
+// Empty makes a database without our schemas and returns a pool on it.
 func Empty(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	return Open(t, theHost(t).database(t, "template0"))
@@ -77,8 +77,8 @@ func open(t testing.TB, url string, parameters map[string]string) *pgxpool.Pool 
 	return pool
 }
 
-// Own starts a server that nobody else writes to and returns a pool on its database, migrated: for tests that measure.
-// Both go when the test ends.
+// Own starts a server that nobody else writes to and returns a pool on a migrated database there, for tests that measure. Both
+// are gone when the test ends.
 func Own(t testing.TB, options postgres.Options) *pgxpool.Pool {
 	t.Helper()
 	server, err := postgres.Start(t.Context(), options)
@@ -117,7 +117,7 @@ func closePool(t testing.TB, pool *pgxpool.Pool) {
 	}
 }
 
-// host is the server that this process makes its databases on.
+// host is the server on which this process makes its databases.
 type host struct {
 	admin *pgxpool.Pool // on the maintenance database
 
@@ -129,7 +129,7 @@ type host struct {
 var startHost = sync.OnceValues(func() (*host, error) {
 	url := os.Getenv("TEST_DATABASE_URL")
 	if url == "" {
-		// Nobody stops this server: it ends with the process, however that ends.
+		// Nobody stops this server: it ends with this process, even after kill -9.
 		server, err := postgres.Start(context.Background(), postgres.Options{})
 		if err != nil {
 			return nil, err
@@ -183,7 +183,7 @@ func (h *host) database(t testing.TB, template string) string {
 
 var unwanted = regexp.MustCompile(`[^a-z0-9]+`)
 
-// databaseName starts with the test's name, for whoever reads the server's log or pg_stat_activity.
+// databaseName starts with the test's name, to help reading the server's log and pg_stat_activity.
 func databaseName(test string) string {
 	name := strings.Trim(unwanted.ReplaceAllString(strings.ToLower(test), "_"), "_")
 	return name[:min(len(name), 45)] + "_" + strings.ToLower(rand.Text()[:10]) // 63 bytes are what Postgres keeps
@@ -209,7 +209,7 @@ func atLeast15(version string) bool {
 	return err == nil && major >= 15
 }
 
-// url is the host's own with another database.
+// url returns the host's URL with another database.
 func (h *host) url(database string) string {
 	return withDatabase(h.admin.Config().ConnString(), database)
 }

@@ -16,15 +16,15 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/migrations"
 )
 
-// templateLock is the advisory lock, in the maintenance database, under which one package's tests make the template
-// while the others wait for it.
+// templateLock is the advisory lock, in the maintenance database, that lets one package's tests make the template while the
+// others wait for it.
 const templateLock = 0x70677465_7374 // "pgtest"
 
-// template returns the name of a migrated database to copy, made by whoever asks first. Nobody can connect to it, as
-// a session on it would hold up its copies.
+// template returns the name of the migrated database to copy; the first caller makes it. It takes no connections, because a
+// session on it would block copying.
 func (h *host) template() (string, error) {
 	h.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // not the first test's: all share it
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // not the first test's context: all tests share the template
 		defer cancel()
 		var mark string
 		if mark, h.templateErr = fingerprint(migrations.Files()); h.templateErr != nil {
@@ -50,7 +50,7 @@ func (h *host) makeTemplate(ctx context.Context, name string) error {
 	if err != nil || exists {
 		return err
 	}
-	// It gets its name when it is complete; what is left of a start that was killed goes.
+	// It gets its name only when it is complete. Remove what a killed process may have left.
 	unfinished := name + "_new"
 	if _, err := locker.Exec(ctx, "DROP DATABASE IF EXISTS "+quote(unfinished)+" WITH (FORCE)"); err != nil {
 		return err
@@ -76,8 +76,8 @@ func (h *host) makeTemplate(ctx context.Context, name string) error {
 	return nil
 }
 
-// fingerprint changes with our migrations and with River's, so that a server that outlives a test run never gives
-// a template of other migrations.
+// fingerprint changes with our migrations and with River's, so that a server that outlives a test run never offers an
+// outdated template.
 func fingerprint(files fs.FS) (string, error) {
 	hash := sha256.New()
 	names, err := fs.Glob(files, "*.sql")

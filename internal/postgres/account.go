@@ -10,13 +10,13 @@ import (
 	"syscall"
 )
 
-// account is whom the server runs as. Postgres refuses root.
+// account is the account the server runs as. Postgres refuses to run as root.
 type account struct {
 	name     string
 	uid, gid uint32
 }
 
-// serverAccount is nil for an ordinary user, who runs the server as themselves.
+// serverAccount returns nil for an ordinary user, whose own account the server runs as.
 func serverAccount() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -43,7 +43,7 @@ func (a *account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: a.uid, Gid: a.gid}
 }
 
-// reach says why the account cannot enter the folder: one on the way to it is closed to others.
+// reach fails if the account cannot enter the folder because it, or one above it, is closed to others.
 func (a *account) reach(dir string) error {
 	if a == nil {
 		return nil
@@ -64,7 +64,7 @@ func (a *account) reach(dir string) error {
 	}
 }
 
-// mayWrite says whether the account may make a folder of its own in this one, as anybody may in /tmp.
+// mayWrite reports whether the account may make a folder in this one, as anybody may in /tmp.
 func (a *account) mayWrite(dir string) bool {
 	info, err := os.Stat(dir)
 	if err != nil {

@@ -43,7 +43,7 @@ func findBinaries(ctx context.Context, setting string, a *account) (string, erro
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return "", err // what was cancelled has found nothing, which proves nothing
+		return "", err // a cancelled search that found nothing proves nothing
 	}
 	dir, err := fetch(ctx, fetchFolder(), "")
 	if err == nil {
@@ -81,7 +81,7 @@ func version(dir string) int {
 	return n
 }
 
-// usable runs both programs: pg_config comes without a server (libpq-dev), and what root can run the account may not.
+// usable runs both programs: a pg_config may come without a server (libpq-dev), and the account may not run what root can.
 func usable(ctx context.Context, dir string, a *account) error {
 	for _, program := range []string{"initdb", "postgres"} {
 		cmd := exec.CommandContext(ctx, filepath.Join(dir, program), "--version")

@@ -14,7 +14,7 @@ import (
 
 const fetchVersion = embeddedpostgres.V17
 
-// fetchFolder keeps downloaded programs: for root where other accounts can reach them.
+// fetchFolder is where downloaded programs are kept; for root, where other accounts can reach them.
 func fetchFolder() string {
 	cache, err := os.UserCacheDir()
 	if os.Geteuid() == 0 {
@@ -25,8 +25,8 @@ func fetchFolder() string {
 	return filepath.Join(cache, "leadgrid-sync")
 }
 
-// fetch downloads a server's programs into the folder, unless they are there, and returns where they are. An empty
-// repository stands for the library's own.
+// fetch downloads a server's programs into the folder, unless they are there already, and returns where they are. An empty
+// repository means the library's own.
 func fetch(ctx context.Context, folder, repository string) (string, error) {
 	root := filepath.Join(folder, "postgres-"+string(fetchVersion))
 	if bin := filepath.Join(root, "bin"); fetched(bin) {
@@ -55,11 +55,11 @@ func fetch(ctx context.Context, folder, repository string) (string, error) {
 	return filepath.Join(root, "bin"), nil
 }
 
-// fetchInto puts all of the programs at root or nothing, whoever else does the same.
+// fetchInto puts all of the programs at root, or nothing, even if others do the same at the same time.
 func fetchInto(root, scratch, repository string) error {
 	unpacked, data := filepath.Join(scratch, "unpacked"), filepath.Join(scratch, "data")
-	// The library downloads only on its way to starting a server, and it cannot start one as root. So it gets a
-	// data folder that looks finished and is not: it fetches, then fails to start, and leaves what we came for.
+	// The library downloads only when it starts a server, which it cannot as root. So we give it a data folder that looks
+	// finished but is not: it downloads, fails to start, and leaves the programs we want.
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return err
 	}

@@ -17,8 +17,8 @@ const (
 	socketMax = 103
 )
 
-// runFolder names a new folder for a server: in memory if that is wanted and there is room, otherwise the system's
-// folder for temporary files, as long as a socket's path fits and the server's account can make it.
+// runFolder names a new folder for a server: in memory if the data need not be durable and there is room, otherwise in the
+// system's folder for temporary files. Both only if the socket's path is short enough and the server's account may make it.
 func runFolder(durable bool, a *account) string {
 	name := "leadgrid-pg-" + strings.ToLower(rand.Text()[:12])
 	parents := []string{os.TempDir()}
@@ -34,8 +34,8 @@ func runFolder(durable bool, a *account) string {
 	return filepath.Join("/tmp", name)
 }
 
-// keptFolder makes the folder that keeps a server's data and returns where in it the data goes: one level down, so that
-// the server's account can make and rename it.
+// keptFolder makes the folder that keeps a server's data and returns where the data goes: one level below, so that the
+// server's account can make and rename it.
 func keptFolder(dir string, a *account) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err == nil {
@@ -53,7 +53,7 @@ func keptFolder(dir string, a *account) (string, error) {
 	return filepath.Join(dir, "data"), nil
 }
 
-// freeBytes is 0 for a folder that is not there.
+// freeBytes is 0 for a folder that does not exist.
 func freeBytes(path string) uint64 {
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(path, &stat); err != nil {

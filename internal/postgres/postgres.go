@@ -1,8 +1,8 @@
 // Package postgres starts a Postgres server of its own for the demo and for tests: as root or as an ordinary user,
 // offline, without a port, and without leaving a server or a file behind, even after kill -9 of the program.
 //
-// It runs the binaries that the machine has (see [Options.Bin]). A shell stands between the program and the server
-// as a watchdog: it notices that the program is gone by the end of the pipe between them.
+// It runs the binaries that the machine has (see [Options.Bin]). Between the program and the server stands a shell as a
+// watchdog (watchdog.sh): when the program is gone, the pipe between them ends, and the watchdog stops the server.
 package postgres
 
 import (
@@ -31,20 +31,20 @@ import (
 type Options struct {
 	// Durable keeps the data on disk with fsync on, as a real server does.
 	Durable bool
-	// Dir keeps the data in this folder over Stop and the next Start; it implies Durable. The account that the server
-	// runs as must be able to reach it: as root that is "postgres", or "nobody".
+	// Dir keeps the data in this folder from Stop to the next Start; it implies Durable. The server's account must be able
+	// to reach it: started by root, that is "postgres" or "nobody".
 	Dir string
-	// Bin is the folder with the server's programs. Without it: the environment's POSTGRES_BIN, PATH, pg_config,
-	// the usual folders of Debian, Red Hat and Homebrew, and in the end a download.
+	// Bin is the folder with the server's programs. Without it they are looked for in POSTGRES_BIN, PATH, pg_config's folder
+	// and the usual folders of Debian, Red Hat and Homebrew, and finally downloaded.
 	Bin string
-	// Config holds more lines for postgresql.conf, name to value.
+	// Config holds more settings of the server, by name.
 	Config map[string]string
 }
 
 // Server is a running Postgres. Its methods may be called from several goroutines.
 type Server struct {
 	bin     string
-	account *account // whom the server runs as, nil for ourselves
+	account *account // that the server runs as, nil for our own
 	run     string   // socket and log, and the data unless it is kept
 	data    string
 	durable bool
@@ -55,7 +55,7 @@ type Server struct {
 	child *child // nil once stopped
 }
 
-// port is only a part of the socket's name. It stands in every URL because pgx would obey a stray PGPORT.
+// port is only part of the socket's name. It is in every URL because pgx would otherwise obey a stray PGPORT.
 const port = "5432"
 
 const (
@@ -89,8 +89,8 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	return s, nil
 }
 
-// settings are the server's arguments. synchronous_commit stays on even without fsync: what was committed must survive
-// kill -9 of the server, which the machine's own cache does.
+// settings returns the server's arguments. synchronous_commit stays on even without fsync, so that commits survive kill -9
+// of the server: the machine's cache keeps them.
 func settings(run string, durable bool, more map[string]string) []string {
 	config := map[string]string{
 		"listen_addresses":        "",
@@ -106,10 +106,10 @@ func settings(run string, durable bool, more map[string]string) []string {
 	if !durable {
 		config["fsync"] = "off"
 		config["full_page_writes"] = "off"
-		// A worker of autovacuum in a template would hold up CREATE DATABASE, and test databases die young.
+		// An autovacuum worker in a template would block CREATE DATABASE, and test databases do not live long.
 		config["autovacuum"] = "off"
 		config["jit"] = "off"
-		// In the data folder, so that it goes with it even after Kill; the default leaves a file in /dev/shm.
+		// In the data folder, and so removed with it even after Kill; the default leaves a file in /dev/shm.
 		config["dynamic_shared_memory_type"] = "mmap"
 	}
 	maps.Copy(config, more)
@@ -130,7 +130,7 @@ func (s *Server) URL(database string) string {
 	return u.String()
 }
 
-// Stop ends the server and removes its files, but for what [Options.Dir] keeps. Stopping twice does nothing.
+// Stop ends the server and removes its files, except those that [Options.Dir] keeps. Stopping twice does nothing.
 func (s *Server) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,14 +138,14 @@ func (s *Server) Stop() error {
 	return errors.Join(err, os.RemoveAll(s.run))
 }
 
-// Kill ends the server as kill -9 of it does: no checkpoint, connections cut. The data stays for Restart.
+// Kill ends the server as kill -9 does: no checkpoint, connections cut. The data stays for Restart.
 func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.end("KILL")
 }
 
-// Restart starts the server again on the same data and URL: after Kill, which then recovers, or instead of a Stop.
+// Restart starts the server again with the same data and URL. After Kill it recovers; a running server is stopped first.
 func (s *Server) Restart(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,7 +155,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.start(ctx)
 }
 
-// shutdown is the signal to stop with: data that nobody will read needs no checkpoint.
+// shutdown returns the signal to stop with: data that is thrown away needs no checkpoint.
 func (s *Server) shutdown() string {
 	if s.keep {
 		return "INT"
@@ -177,14 +177,14 @@ var watchdog string
 
 // child is the watchdog and, below it, the server.
 type child struct {
-	orders io.WriteCloser // the watchdog obeys one line, and takes the end of file for our death
+	orders io.WriteCloser // the watchdog obeys one line, and takes end of file for our death
 	server chan struct{}  // closed when the server and all its backends are gone
 	exited chan struct{}  // closed when the watchdog has ended
 	pid    int
 }
 
 func (s *Server) start(ctx context.Context) (err error) {
-	// Whoever holds the writing end is alive: initdb, the server, its backends.
+	// Each living process holds the writing end: initdb, the server, its backends.
 	alive, held, err := os.Pipe()
 	if err != nil {
 		return err
@@ -218,7 +218,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 		close(c.server)
 	}()
 	go func() {
-		_ = cmd.Wait() // why it failed, if it did, is in the complaint
+		_ = cmd.Wait() // if it failed, the complaint says why
 		close(c.exited)
 	}()
 
@@ -260,7 +260,7 @@ func (s *Server) await(ctx context.Context, c *child) error {
 	}
 }
 
-// logTail is what the server said last, for an error message.
+// logTail returns the end of the server's log, for an error message.
 func (s *Server) logTail() string {
 	log, err := os.ReadFile(filepath.Join(s.run, "log"))
 	if err != nil || len(log) == 0 {
@@ -270,7 +270,7 @@ func (s *Server) logTail() string {
 	return "\n" + strings.TrimSpace(string(log[max(0, len(log)-enough):]))
 }
 
-// end has the watchdog send the server a signal and returns when all of it is gone.
+// end makes the watchdog send the server a signal, and returns when all of its processes are gone.
 func (c *child) end(signal string) error {
 	_, err := io.WriteString(c.orders, signal+"\n")
 	_ = c.orders.Close()
@@ -286,7 +286,7 @@ func (c *child) end(signal string) error {
 	return nil
 }
 
-// childEnv is our environment without what would change the server's or initdb's ways.
+// childEnv returns our environment without the variables that would influence the server or initdb.
 func childEnv(environ []string) []string {
 	env := []string{"LC_ALL=C", "TZ=UTC"}
 	for _, entry := range environ {

@@ -1,5 +1,5 @@
-// Package ratio reports what benchmarks compare. A machine's own speed drifts, so only what was measured in turn, in one run,
-// can be compared: a benchmark measures both sides once per round and reports the median of the rounds' ratios with their spread.
+// Package ratio reports comparisons of benchmarks. A machine's speed drifts, so a benchmark measures both sides in turn, once
+// per round, and reports the median of the rounds' ratios with their spread.
 package ratio
 
 import (

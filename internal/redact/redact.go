@@ -1,8 +1,7 @@
-// Package redact keeps people and secrets out of what is written down about errors: logs, and the errors that River
-// stores with its jobs (promise 14).
+// Package redact keeps people and secrets out of logged errors, and out of those that River stores with its jobs (promise 14).
 //
-// Errors of our own hold ids, statuses and what was being done. Errors of others may quote what they choked on: Postgres
-// the row or the value, encoders and parsers the text. Those are said again without it.
+// Our own errors hold ids, statuses and what was being done. Other people's may quote what they failed on: Postgres a row or
+// a value, encoders and parsers a text. This package rewords those.
 package redact
 
 import (
@@ -17,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Text is the text of an error without what it quotes.
+// Text returns the text of an error without anything it quotes.
 func Text(err error) string {
 	if err == nil {
 		return ""
@@ -26,14 +25,14 @@ func Text(err error) string {
 	for quoting, said := range quotes(err) {
 		text = strings.ReplaceAll(text, quoting, said)
 	}
-	// pgx says this with no type of its own; what follows is the value.
+	// pgx has no type for this error; what follows is the value.
 	if before, _, found := strings.Cut(text, "unable to encode "); found {
 		text = before + "unable to encode a value"
 	}
 	return text
 }
 
-// Error returns an error that says [Text] and is otherwise the same.
+// Error returns an error whose text is [Text], and which is otherwise err.
 func Error(err error) error {
 	if err == nil {
 		return nil
@@ -60,7 +59,7 @@ func Attr(_ []string, attr slog.Attr) slog.Attr {
 	return attr
 }
 
-// quotes gives the texts inside an error's that quote something, each with what to say instead.
+// quotes finds the parts of an error's text that quote something, each with its replacement.
 func quotes(err error) map[string]string {
 	found := make(map[string]string)
 	collect(err, found)
@@ -84,7 +83,7 @@ func collect(err error, found map[string]string) {
 	}
 }
 
-// without says an error that quotes something again, without it; it is empty for an error that does not.
+// without rewords an error that quotes something. It returns "" for any other.
 func without(err error) string {
 	switch e := err.(type) { //nolint:errorlint // of this very error, not of what it wraps
 	case *pgconn.PgError:
@@ -103,7 +102,7 @@ func without(err error) string {
 	return ""
 }
 
-// postgres leaves out message and detail, and names what is not data.
+// postgres leaves out message and detail, which may hold data, and keeps the names.
 func postgres(e *pgconn.PgError) string {
 	said := []string{"Postgres: SQLSTATE " + e.Code}
 	for _, part := range []struct{ what, name string }{
@@ -120,7 +119,7 @@ func postgres(e *pgconn.PgError) string {
 	return text
 }
 
-// plain reports errors whose message is about the server, a privilege or a name in a statement of ours, never about data.
+// plain reports whether an error's message is about the server, a privilege or a name in our SQL, and so never about data.
 func plain(e *pgconn.PgError) bool {
 	if len(e.Code) != 5 {
 		return false

@@ -16,8 +16,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// everything has each group that any program uses. A new group goes in here, or the other programs take its variables
-// for mistakes where they share an environment.
+// everything holds every group that any program uses. Add a new group here, or programs that share an environment will report
+// its variables as mistakes.
 type everything struct {
 	Database
 	API
@@ -40,7 +40,7 @@ type Database struct {
 	MaxConns    int32  `envconfig:"DATABASE_MAX_CONNS" default:"10" desc:"the most connections that one program keeps"`
 }
 
-// schemaName is what Postgres takes without quotes, and no longer than River's names leave room for.
+// schemaName matches names that Postgres takes without quotes and that leave room for River's names.
 var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,45}$`)
 
 // Problems implements [Checker].
@@ -78,7 +78,7 @@ func (a API) Problems() []string {
 	return nil
 }
 
-// Webhook says how to tell authentic webhooks.
+// Webhook says how to recognize authentic webhooks.
 type Webhook struct {
 	Secret    Secret        `envconfig:"LEADGRID_WEBHOOK_SECRET" required:"true" desc:"the webhook's signing secret; while rotating, both, separated by a comma"`
 	Tolerance time.Duration `envconfig:"LEADGRID_WEBHOOK_TOLERANCE" default:"5m" desc:"how far the time of a signature may lie from ours"`
@@ -101,13 +101,13 @@ type Mappings struct {
 	HashKey Secret `envconfig:"LEADGRID_HASH_KEY" desc:"the key for fields that are mirrored as a hash"`
 }
 
-// Writeback says whether commands are carried out, and how dossiers that they create are told apart.
+// Writeback says whether commands are sent, and how the dossiers they create are marked.
 type Writeback struct {
 	Paused bool   `envconfig:"WRITEBACK_PAUSED" default:"false" desc:"send no command; they wait until this is off"`
 	Marker string `envconfig:"WRITEBACK_MARKER" desc:"a word, such as ref: dossiers are created with [ref and the command's id] at the end of their intake_notes, by which they are found"`
 }
 
-// marker is what stands out in a text, and in which nobody can hide anything.
+// marker matches words that stand out in a text and contain nothing surprising.
 var marker = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,20}$`)
 
 // Problems implements [Checker].
@@ -118,7 +118,7 @@ func (w Writeback) Problems() []string {
 	return nil
 }
 
-// Load reads the mapping: the default, with the changes of the file laid over it.
+// Load returns the default mapping with the file's changes applied to it.
 func (m Mappings) Load() (*mappings.Mapping, error) {
 	if m.File == "" {
 		return mappings.Default(), nil
@@ -172,7 +172,7 @@ func addressProblems(name, address string) []string {
 	return nil
 }
 
-// Tracing says where OpenTelemetry traces go. What else OTEL_* can tell, such as a sampler, OpenTelemetry's SDK reads.
+// Tracing says where OpenTelemetry traces go. OpenTelemetry's SDK reads the other OTEL_* variables, such as the sampler.
 type Tracing struct {
 	Disabled       bool   `envconfig:"OTEL_SDK_DISABLED" default:"false" desc:"send no traces, whatever else is set"`
 	Exporter       string `envconfig:"OTEL_TRACES_EXPORTER" desc:"otlp, or none to send no traces"`
@@ -182,7 +182,7 @@ type Tracing struct {
 	Headers        Secret `envconfig:"OTEL_EXPORTER_OTLP_HEADERS" desc:"headers for the collector: name=value, with a comma between two"`
 }
 
-// URL is where traces are sent to; empty if they are not.
+// URL is where traces are sent, empty if they are not.
 func (t Tracing) URL() string {
 	switch {
 	case t.Disabled || t.Exporter == "none":
@@ -238,7 +238,7 @@ func (s Sweep) Problems() (problems []string) {
 	return problems
 }
 
-// Retention says how long what is kept.
+// Retention says how long each kind of data is kept.
 type Retention struct {
 	Events   Every `envconfig:"RETENTION_EVENTS" default:"720h" desc:"how long the bodies of webhooks are kept, or off; their ids, types and hashes stay"`
 	Commands Every `envconfig:"RETENTION_COMMANDS" default:"2160h" desc:"how long the arguments and results of finished write-back commands are kept, or off"`
@@ -246,18 +246,18 @@ type Retention struct {
 	Sweeps   Every `envconfig:"RETENTION_SWEEPS" default:"720h" desc:"how long the bookkeeping of sweeps and of deleted rows is kept, or off"`
 }
 
-// Every is the time between two runs of something that can also be turned off.
+// Every is an interval of a minute or more, or off.
 type Every time.Duration
 
 const never Every = -1
 
-// Off says that it never runs.
+// Off reports whether it is off.
 func (e Every) Off() bool { return e == never }
 
-// Duration is the time between two runs.
+// Duration is the interval. It means nothing if Off.
 func (e Every) Duration() time.Duration { return time.Duration(e) }
 
-// String writes it as it is set.
+// String writes the value as one would set it.
 func (e Every) String() string {
 	if e.Off() {
 		return "off"

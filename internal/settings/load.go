@@ -1,9 +1,9 @@
-// Package settings reads what the programs are told through the environment, and reports all that is wrong or missing
-// at once, in plain words, before anything starts.
+// Package settings reads the programs' settings from the environment, and reports everything that is wrong or missing at
+// once, in plain words, before anything starts.
 //
-// A program declares its settings as a struct, made of the groups of this package and fields of its own, with the tags
-// of envconfig (envconfig, default, required) and desc, a half sentence for people. Any setting X may instead name a
-// file that holds it, as X_FILE. An empty value counts as none.
+// A program declares its settings as a struct, made of this package's groups (groups.go) and of fields of its own. Fields
+// have envconfig's tags (envconfig, default, required) and desc, a short description for people. Instead of any setting X,
+// X_FILE may name a file that holds its value. An empty value counts as none.
 package settings
 
 import (
@@ -32,8 +32,8 @@ type Checker interface {
 	Problems() []string
 }
 
-// Load fills the struct that spec points to. What the struct already holds is the default, before the one in a
-// field's tag. The error is an [*Error].
+// Load fills the struct that spec points to. A value that the struct already holds is the default, and wins over the one in
+// the field's tag. The error is an [*Error].
 func Load(spec any) error {
 	var problems []string
 	report := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
@@ -53,9 +53,9 @@ func Load(spec any) error {
 	})
 	for _, checker := range checkers {
 		for _, problem := range checker.Problems() {
-			// What is about a setting that could not be read only repeats its troubles in other words.
+			// A problem with a setting that could not be read only repeats that.
 			about := func(name string) bool { return strings.Contains(problem, name) }
-			if !slices.ContainsFunc(unread, about) && !slices.Contains(problems, problem) { // a struct has its embedded group's method, too
+			if !slices.ContainsFunc(unread, about) && !slices.Contains(problems, problem) { // an embedded group's method is also its struct's
 				report("%s", problem)
 			}
 		}
@@ -89,16 +89,16 @@ func List(spec any) []Setting {
 	return settings
 }
 
-// fileSuffix makes the name of a setting the name of the variable that holds the path of a file with it.
+// fileSuffix, after a setting's name, names the variable that holds the path of a file with its value.
 const fileSuffix = "_FILE"
 
-// field is a setting and where its value goes.
+// field is a setting and the struct field that its value goes to.
 type field struct {
 	Setting
 	value reflect.Value
 }
 
-// eachGroup visits a struct and the structs in it, the inner ones first.
+// eachGroup visits a struct and the structs inside it, inner ones first.
 func eachGroup(group reflect.Value, visit func(group reflect.Value, fields []field)) {
 	var fields []field
 	for declared, value := range group.Fields() {
@@ -159,10 +159,10 @@ func (f field) load() error {
 	return f.decode(text)
 }
 
-// handover is the variable through which a value reaches envconfig, which reads nothing but the environment.
+// handover is the variable through which a value reaches envconfig, which only reads the environment.
 const handover = "SETTINGS_HANDOVER"
 
-// decode has envconfig turn the text into the field's type. Each field goes to it alone, as it stops at the first error.
+// decode lets envconfig turn the text into the field's type, one field at a time because envconfig stops at the first error.
 func (f field) decode(text string) error {
 	alone := reflect.New(reflect.StructOf([]reflect.StructField{{
 		Name: "Value", Type: f.value.Type(), Tag: `envconfig:"` + handover + `"`,
@@ -178,7 +178,7 @@ func (f field) decode(text string) error {
 	return nil
 }
 
-// inPlainWords says what is wrong with a value, without the name of a Go type or function.
+// inPlainWords says what is wrong with a value, without naming Go types or functions.
 func (f field) inPlainWords() string {
 	switch f.value.Interface().(type) {
 	case time.Duration:

@@ -28,7 +28,7 @@ func (l Log) Problems() []string {
 	return []string{fmt.Sprintf("LOG_FORMAT: %q is none of json, text, auto", l.Format)}
 }
 
-// Logger writes to w as the settings say, and errors without what they quote.
+// Logger returns a logger that writes to w as the settings say, and redacts errors (see package redact).
 func (l Log) Logger(w io.Writer) *slog.Logger {
 	terminal := isTerminal(w)
 	if l.Format == "json" || l.Format != "text" && !terminal {

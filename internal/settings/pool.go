@@ -12,9 +12,9 @@ import (
 
 const connectTimeout = 5 * time.Second
 
-// PoolConfig configures a pool whose search_path is the mirror's schema. Each new connection takes its address and
-// password from DATABASE_URL as it is then, so that a password in a file rotates without a restart. The application's
-// name is shown in pg_stat_activity.
+// PoolConfig configures a pool whose search_path is the mirror's schema. Each new connection reads DATABASE_URL anew for its
+// address and password, so that a password in a file rotates without a restart. application is shown in
+// pg_stat_activity.
 func (d Database) PoolConfig(application string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(d.URL.Value())
 	if err != nil {
@@ -22,7 +22,7 @@ func (d Database) PoolConfig(application string) (*pgxpool.Config, error) {
 	}
 	config.MaxConns = d.MaxConns
 	config.MaxConnLifetime = time.Hour
-	config.MaxConnLifetimeJitter = 10 * time.Minute // or all connections of a busy start would be made again together
+	config.MaxConnLifetimeJitter = 10 * time.Minute // or all connections made at a busy start would be renewed together
 	config.PingTimeout = connectTimeout
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = connectTimeout
@@ -30,7 +30,7 @@ func (d Database) PoolConfig(application string) (*pgxpool.Config, error) {
 	params := config.ConnConfig.RuntimeParams
 	params["search_path"] = pgx.Identifier{d.Schema}.Sanitize()
 	if params["jit"] == "" {
-		params["jit"] = "off" // statements here take milliseconds, and compiling them a multiple of that
+		params["jit"] = "off" // our statements take milliseconds, and compiling them takes longer
 	}
 	if params["application_name"] == "" {
 		params["application_name"] = application
@@ -47,7 +47,7 @@ func (d Database) PoolConfig(application string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// Open returns a pool as [Database.PoolConfig] says and makes sure that the database answers.
+// Open returns a pool configured by [Database.PoolConfig] once the database answers.
 func (d Database) Open(ctx context.Context, application string) (*pgxpool.Pool, error) {
 	config, err := d.PoolConfig(application)
 	if err != nil {

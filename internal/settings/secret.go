@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// Secret is a setting that nobody may see: however it is printed, logged or encoded, [secret] comes out. One that came
+// Secret is a setting that nobody may see: however it is printed, logged or encoded, the output is [secret]. One that comes
 // from a file is read again when the file changes, so that keys rotate without a restart. The zero Secret is not set.
 type Secret struct {
-	value func() string // not the text: fmt would show even an unexported field's
+	value func() string // a function, because fmt prints unexported fields too
 }
 
-// reread is how often, at most, a secret's file is looked at.
+// reread is the least time between two reads of a secret's file.
 const reread = time.Second
 
-// fileMax bounds what is read as a setting.
+// fileMax bounds the size of a setting's file.
 const fileMax = 1 << 20
 
-// NewSecret makes a secret of a text, for programs that have it from elsewhere, and for tests.
+// NewSecret makes a secret of a text that does not come from the environment, as in tests.
 func NewSecret(text string) Secret {
 	return Secret{func() string { return text }}
 }
@@ -31,8 +31,8 @@ func newSecretFile(name, path, text string) Secret {
 	return Secret{(&secretFile{name: name, path: path, text: text, read: time.Now()}).current}
 }
 
-// Value is the secret as it is now, "" if it is not set. Ask for it at each use: it costs next to nothing, and a second
-// after its file changed it is the new one. While the file is unreadable or empty, it stays the last one.
+// Value returns the current secret, "" if it is not set. Call it at each use: it is cheap, and follows a changed file within
+// a second. While the file is unreadable or empty, the last value stays in use.
 func (s Secret) Value() string {
 	if s.value == nil {
 		return ""
@@ -43,10 +43,10 @@ func (s Secret) Value() string {
 // Values are the items of a comma-separated secret, without the spaces around them.
 func (s Secret) Values() []string { return splitList(s.Value()) }
 
-// IsSet says whether there is a secret.
+// IsSet reports whether there is a secret.
 func (s Secret) IsSet() bool { return s.Value() != "" }
 
-// secretFile is a file with a secret, read again now and then: whether it changed would be no cheaper to find out.
+// secretFile is a file with a secret. It is read again now and then: checking whether it changed would be no cheaper.
 type secretFile struct {
 	name, path string
 
@@ -76,7 +76,7 @@ func (f *secretFile) current() string {
 	return f.text
 }
 
-// readFile refuses an empty file: it is one that is just being written, or a mistake.
+// readFile refuses an empty file: it is just being written, or a mistake.
 func readFile(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {

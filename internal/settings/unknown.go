@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// prefixes are ours alone: a variable that starts with one of them and is no setting is a mistake.
+// prefixes belong to us: a variable that starts with one of them but is not a setting is a mistake.
 var prefixes = []string{"LEADGRID_", "SWEEP_", "RETENTION_", "WRITEBACK_"}
 
 // serviceLink matches what Kubernetes sets for each service in the namespace: one named leadgrid-sync gives
 // LEADGRID_SYNC_SERVICE_HOST, LEADGRID_SYNC_PORT_8080_TCP_ADDR and more.
 var serviceLink = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
 
-// unknown finds the variables that look like settings and are none. Known are the settings of every program, as they
+// unknown reports the variables that look like settings but are not. known lists the settings of every program, as programs
 // often share an environment.
 func unknown(environ []string, known []Setting) []string {
 	var names []string
@@ -40,7 +40,7 @@ func unknown(environ []string, known []Setting) []string {
 	return problems
 }
 
-// nearest is the name with the fewest differences, "" if all differ by more than a third.
+// nearest returns the most similar name, "" if all differ in more than a third of their letters.
 func nearest(name string, names []string) string {
 	best, found := len(name)/3+1, ""
 	for _, candidate := range names {
@@ -51,7 +51,7 @@ func nearest(name string, names []string) string {
 	return found
 }
 
-// distance is how many letters must be inserted, removed or exchanged to make one word the other.
+// distance is the Levenshtein distance between two words.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -22,13 +22,13 @@ import (
 )
 
 // exporter sends spans in OTLP's JSON encoding (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding), which
-// every collector takes where it takes OTLP over HTTP. OpenTelemetry's own exporter brings gRPC along: it makes the
-// receiver 10 MB larger, 24 MB without it. Spans that cannot be sent are dropped.
+// every collector accepts that accepts OTLP over HTTP. OpenTelemetry's own exporter brings gRPC along, which adds 10 MB to the
+// receiver's 24. Spans that cannot be sent are dropped.
 type exporter struct {
 	url     string
 	headers settings.Secret
 	log     *slog.Logger
-	failing atomic.Bool // said once, and once when it is over
+	failing atomic.Bool // logged when it begins and when it ends
 }
 
 // exportTimeout bounds one request.
@@ -79,7 +79,7 @@ func (e *exporter) send(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	return nil
 }
 
-// What follows is OTLP's ExportTraceServiceRequest, as far as our spans need it.
+// OTLP's ExportTraceServiceRequest, as far as our spans need it.
 type (
 	exportRequest struct {
 		ResourceSpans []resourceSpans `json:"resourceSpans"`
@@ -150,7 +150,7 @@ func encode(spans []sdk.ReadOnlySpan) exportRequest {
 
 func nanoseconds(t time.Time) string { return strconv.FormatInt(t.UnixNano(), 10) }
 
-// attributes encodes texts and whole numbers; there are no others.
+// attributes encodes strings and integers; our spans have no others.
 func attributes(all []attribute.KeyValue) (encoded []keyValue) {
 	for _, one := range all {
 		value := map[string]any{"stringValue": one.Value.String()}

@@ -1,9 +1,9 @@
-// Package tracing follows a webhook to the rows it brought, as OpenTelemetry traces, where OTEL_* asks for them.
+// Package tracing follows a webhook to the requests it caused, as OpenTelemetry traces, if OTEL_* asks for them.
 //
-// A trace begins with an authentic webhook. It goes on through the transaction that stores the event, through the River
-// job, in whose metadata it travels, to the requests that the job sends to LeadGrid. Nothing else begins one: neither
-// strangers' requests nor sweeps, which would make traces of thousands of requests. Attributes are ids, statuses and
-// counts; no error's text is among them, as it may quote somebody (promise 14).
+// A trace begins with an authentic webhook. It continues through the transaction that stores the event and the River job,
+// whose metadata carries it, to the requests that the job sends to LeadGrid. Nothing else begins a trace: neither
+// strangers' requests nor sweeps, whose traces would hold thousands of requests. Attributes are ids, statuses and counts,
+// never an error's text, which may quote somebody (promise 14).
 package tracing
 
 import (
@@ -23,13 +23,13 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
 )
 
-// stopTimeout bounds sending what is left when a program ends.
+// stopTimeout bounds sending the remaining spans when a program ends.
 const stopTimeout = 5 * time.Second
 
 var tracer = otel.Tracer("github.com/leadgrid-sync/leadgrid-sync")
 
-// Start sends the program's spans from now on, if they are wanted; stop sends what is left. The sampler, the limits and
-// what else OTEL_* may say is read by OpenTelemetry's SDK.
+// Start sends the program's spans from now on, if the settings ask for that; stop sends the remaining ones. OpenTelemetry's
+// SDK itself reads the sampler, the limits and all other OTEL_* variables.
 func Start(wanted settings.Tracing, service, version string, log *slog.Logger) (stop func(), err error) {
 	url := wanted.URL()
 	if url == "" {
@@ -52,17 +52,17 @@ func Start(wanted settings.Tracing, service, version string, log *slog.Logger) (
 	}, nil
 }
 
-// Webhook begins a trace, of an authentic webhook that came at a certain time. What the sender says about traces is not
-// asked for: it would decide what is sampled here.
+// Webhook begins the trace of an authentic webhook that arrived at a certain time. It ignores the sender's trace headers, which
+// would decide what is sampled here.
 func Webhook(ctx context.Context, at time.Time) (context.Context, trace.Span) {
 	return tracer.Start(ctx, "webhook", trace.WithNewRoot(), trace.WithTimestamp(at), trace.WithSpanKind(trace.SpanKindServer))
 }
 
-// Of is the span that a context is in; it is not valid without tracing.
+// Of returns the span of a context. It is not valid without tracing.
 func Of(ctx context.Context) trace.SpanContext { return trace.SpanContextFromContext(ctx) }
 
-// Flush is of a transaction that stores the events of several webhooks: a part of the first one's trace, linked to the
-// others.
+// Flush begins the span of a transaction that stores the events of several webhooks. It belongs to the first webhook's trace
+// and links to the others'.
 func Flush(ctx context.Context, webhooks []trace.SpanContext) (context.Context, trace.Span) {
 	if len(webhooks) == 0 {
 		return ctx, trace.SpanFromContext(ctx)
@@ -74,7 +74,7 @@ func Flush(ctx context.Context, webhooks []trace.SpanContext) (context.Context, 
 	return tracer.Start(trace.ContextWithSpanContext(ctx, webhooks[0]), "store events", trace.WithLinks(links...))
 }
 
-// Job is of an attempt of a River job that was inserted with [Metadata]; any other job has none.
+// Job begins the span of an attempt of a River job that was inserted with [Metadata]. Other jobs get none.
 func Job(ctx context.Context, kind string, metadata []byte) (context.Context, trace.Span) {
 	carried := propagation.MapCarrier{}
 	var known struct {
@@ -90,7 +90,7 @@ func Job(ctx context.Context, kind string, metadata []byte) (context.Context, tr
 	return tracer.Start(inserter, kind, trace.WithSpanKind(trace.SpanKindConsumer))
 }
 
-// Metadata is what makes a River job part of the trace that the context is in: nil where there is none.
+// Metadata returns the metadata that makes a River job part of the context's trace, or nil if there is no trace.
 func Metadata(ctx context.Context) []byte {
 	carried := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carried)
@@ -104,7 +104,7 @@ func Metadata(ctx context.Context) []byte {
 	return metadata
 }
 
-// Request is of a request to LeadGrid, for a job that is traced. LeadGrid is not told of the trace.
+// Request begins the span of a request to LeadGrid, if the context is traced. The trace is not sent to LeadGrid.
 func Request(ctx context.Context, operation string) trace.Span {
 	if !Of(ctx).IsValid() {
 		return trace.SpanFromContext(ctx)
@@ -113,5 +113,5 @@ func Request(ctx context.Context, operation string) trace.Span {
 	return span
 }
 
-// Failed marks a span, without a text.
+// Failed marks a span as failed, without a description.
 func Failed(span trace.Span) { span.SetStatus(codes.Error, "") }

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// object is what LeadGrid told, row what a table holds: JSON, its numbers as json.Number.
+// object is what LeadGrid showed, row what a table holds: decoded JSON, with numbers as json.Number.
 type (
 	object map[string]any
 	row    map[string]any
 )
 
-// id names the object as a report does: both ids of a link, with a stroke between them.
+// id names the object as reports do; a link by both its ids, with | between them.
 func (t *table) id(of map[string]any) string {
 	parts := make([]string, len(t.key))
 	for i, key := range t.key {
@@ -28,12 +28,12 @@ func (t *table) id(of map[string]any) string {
 	return strings.Join(parts, "|")
 }
 
-// columns are a table's columns, each with its type as Postgres names it.
+// columns maps a table's columns to their types, as Postgres names them.
 type columns map[string]string
 
-// differing lists the fields in which a row differs from what LeadGrid told. A documented field that the object leaves out
-// is null if LeadGrid has shown that field elsewhere in the same kind of answer; unsure says that it has not, and that the
-// row has a value there.
+// differing lists the fields in which a row differs from what LeadGrid showed. A documented field that the object leaves out
+// is null if LeadGrid has shown that field elsewhere in the same kind of answer. If it has not, and the row has a value there,
+// unsure is true.
 func (t *table) differing(types columns, told object, shown map[string]bool, have row) (fields []string, unsure bool) {
 	raw, _ := have["_raw"].(map[string]any)
 	for name, columnType := range types {
@@ -62,7 +62,7 @@ func (t *table) differing(types columns, told object, shown map[string]bool, hav
 	return fields, unsure
 }
 
-// sameColumn compares a value with a column's. What the type cannot hold is null there.
+// sameColumn compares LeadGrid's value with a column's. A value that the type cannot hold must be null in the column.
 func sameColumn(columnType string, told, have any) bool {
 	switch columnType {
 	case "text":
@@ -82,7 +82,7 @@ func sameColumn(columnType string, told, have any) bool {
 	return sameJSON(told, have)
 }
 
-// asText is a value as a text column holds it.
+// asText returns a value as a text column holds it.
 func asText(value any) any {
 	switch value := value.(type) {
 	case nil, string:
@@ -114,7 +114,7 @@ func asTexts(value any) any {
 	return texts
 }
 
-// asNumber is a value as a numeric column holds it: a number, also one that was sent as text, within reason.
+// asNumber returns a value as a numeric column holds it: a number, or a string that holds one, if it is not absurdly long.
 func asNumber(value any) any {
 	text, ok := value.(string)
 	if number, isNumber := value.(json.Number); isNumber {
@@ -127,7 +127,7 @@ func asNumber(value any) any {
 	return json.Number(text)
 }
 
-// absurd reports a number whose digits no column holds; the mirror keeps those in _raw, as text.
+// absurd reports whether a number has more digits than a column holds; the mirror keeps such numbers in _raw, as text.
 func absurd(number string) bool {
 	exponent := 0
 	if i := strings.IndexAny(number, "eE"); i >= 0 {
@@ -160,8 +160,7 @@ func asTime(value any) *time.Time {
 	return &at
 }
 
-// sameJSON compares two values by what they say: numbers by their value, texts as Postgres can hold them, and an absent key
-// like null.
+// sameJSON compares two values by meaning: numbers by value, strings as Postgres can hold them, and an absent key like null.
 func sameJSON(told, have any) bool {
 	switch told := told.(type) {
 	case nil:

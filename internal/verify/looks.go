@@ -13,7 +13,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
-// statuses and pools are the documented values of the filters. The unfiltered list may hide some.
+// statuses and pools are the filters' documented values. The unfiltered list may hide some.
 var (
 	statuses = []string{leadgridapi.StatusActive, leadgridapi.StatusWon, leadgridapi.StatusLost, leadgridapi.StatusArchived}
 	pools    = []string{leadgridapi.PoolIn, leadgridapi.PoolExpired}
@@ -22,7 +22,7 @@ var (
 // samples is how many objects are read both ways to see whether a list hides fields.
 const samples = 5
 
-// firstLook reads everything there is and returns what it found, and what has to be looked at again.
+// firstLook reads everything. It returns its findings, and the parts to look at again.
 func (v *verifier) firstLook(ctx context.Context) (findings []Finding, suspects []look, err error) {
 	step := func(phase string, looks []look) error {
 		found, differing, doubtful, err := v.lookAt(ctx, phase, looks)
@@ -95,7 +95,7 @@ func (v *verifier) lookAtList(ctx context.Context, t *table) (findings []Finding
 		return nil, nil, nil, err
 	}
 	for _, id := range mirrored {
-		if !v.told[t][id] { // gone, or missed by the lists: only asking for it tells
+		if !v.told[t][id] { // gone, or missed by the lists: a GET will show which
 			findings = append(findings, Finding{Table: t.name, ID: id, Problem: Extra})
 			suspects = append(suspects, look{t, id})
 		}
@@ -130,7 +130,7 @@ func (v *verifier) judgePage(ctx context.Context, t *table, objects []object, th
 	return findings, suspects, nil
 }
 
-// hides reports whether rows of the page lack fields that a GET of the same objects shows.
+// hides reports whether the page's rows lack fields that a GET of the same objects shows.
 func (v *verifier) hides(ctx context.Context, t *table, page []object) (bool, error) {
 	keys := make(map[string]bool)
 	for _, told := range page {
@@ -156,8 +156,8 @@ func (v *verifier) hides(ctx context.Context, t *table, page []object) (bool, er
 	return false, nil
 }
 
-// parents lists the flows or dossiers whose children are to be compared: all that LeadGrid showed, and those that live
-// rows here still name.
+// parents lists the flows or dossiers whose children to compare: all that LeadGrid showed, and those that the mirror's live
+// rows still name.
 func (v *verifier) parents(ctx context.Context, t *table) (looks []look, err error) {
 	of := v.told[dossiers]
 	if t == stages {
@@ -183,7 +183,7 @@ func (v *verifier) parents(ctx context.Context, t *table) (looks []look, err err
 	return looks, nil
 }
 
-// sample picks as many as wanted, at random.
+// sample picks Options.Sample of the ids at random, or all if that is 0.
 func (v *verifier) sample(ids []string) []string {
 	if v.options.Sample == 0 || len(ids) <= v.options.Sample {
 		return ids
@@ -192,7 +192,7 @@ func (v *verifier) sample(ids []string) []string {
 	return ids[:v.options.Sample]
 }
 
-// sameOrganization refuses to call everything different when the key reads somebody else's data.
+// sameOrganization fails if the key reads another organization's data: everything would be different.
 func (v *verifier) sameOrganization(ctx context.Context) error {
 	var mirrored int
 	err := v.pool.QueryRow(ctx, `SELECT (SELECT count(*) FROM flows WHERE _deleted_at IS NULL) +
@@ -206,7 +206,7 @@ func (v *verifier) sameOrganization(ctx context.Context) error {
 	return nil
 }
 
-// look reads one part of LeadGrid, then the rows that stand for it, and compares them.
+// look reads one part of LeadGrid, then the mirror's rows for it, and compares them.
 func (v *verifier) look(ctx context.Context, l look) (findings []Finding, unsure bool, err error) {
 	switch l.table {
 	case nil:
@@ -252,7 +252,7 @@ func (v *verifier) look(ctx context.Context, l look) (findings []Finding, unsure
 	return findings, unsure, nil
 }
 
-// lookAtPools compares which contacts are in which pool, which only filtered lists tell.
+// lookAtPools compares which contacts are in which pool; only filtered lists show that.
 func (v *verifier) lookAtPools(ctx context.Context) (findings []Finding, unsure bool, err error) {
 	if _, mirrored := v.columns[contacts]["pool"]; !mirrored {
 		return nil, false, nil

@@ -8,12 +8,12 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// mapping is what the customer's file makes of a table.
+// mapping returns the customer's mapping of a table.
 func (v *verifier) mapping(t *table) *mappings.Table {
 	return v.options.Mapping.Table(mappings.Kind(t.name))
 }
 
-// mapped leaves of what LeadGrid told what may land here.
+// mapped reduces an object to what the mapping lets into the mirror.
 func (v *verifier) mapped(t *table, told object) object {
 	if !v.mapping(t).Strict() {
 		return told
@@ -26,17 +26,17 @@ func (v *verifier) mapped(t *table, told object) object {
 	if err == nil {
 		text, err = json.Marshal(v.mapping(t).Shape(fields))
 	}
-	if err != nil { // which no decoded JSON gives
+	if err != nil { // impossible: it was decoded from JSON
 		return told
 	}
 	return decode(text)
 }
 
-// own are the columns that a customer's file fills from a field of another name.
+// own reports whether the customer's mapping fills the column from a field of another name.
 func own(column mappings.Column) bool { return column.Field != column.Name }
 
-// withoutOwn leaves of a table's columns those that a field of the same name fills: a column that nothing fills any more stays
-// for the views that use it, and empty.
+// withoutOwn drops from a table's columns those that no field of the same name fills: the customer's own, and those that nothing
+// fills any more, which stay empty for the views that use them.
 func (v *verifier) withoutOwn(t *table) {
 	for name := range v.columns[t] {
 		filled := slices.ContainsFunc(v.mapping(t).Columns, func(c mappings.Column) bool { return c.Name == name && !own(c) })
@@ -46,7 +46,7 @@ func (v *verifier) withoutOwn(t *table) {
 	}
 }
 
-// differingOwn lists the customer's own columns in which a row differs from what LeadGrid told.
+// differingOwn lists the customer's own columns in which a row differs from what LeadGrid showed.
 func (v *verifier) differingOwn(t *table, told object, have row) (fields []string) {
 	for _, column := range v.mapping(t).Columns {
 		value, ok := any(map[string]any(told)), true
@@ -63,7 +63,7 @@ func (v *verifier) differingOwn(t *table, told object, have row) (fields []strin
 	return fields
 }
 
-// columnTypes are the types as Postgres names them.
+// columnTypes maps the mapping's types to Postgres's names for them.
 var columnTypes = map[mappings.Type]string{
 	mappings.Text: "text", mappings.TextArray: "text[]", mappings.Numeric: "numeric", mappings.Boolean: "boolean",
 	mappings.TimestampTZ: "timestamp with time zone", mappings.JSONB: "jsonb",

@@ -16,11 +16,11 @@ import (
 const (
 	// mostTries bounds how often a request that failed on the way is sent.
 	mostTries = 5
-	// mostPasses bounds how often a list is read whose pages do not add up to what LeadGrid counts.
+	// mostPasses bounds how often a list is read again because its pages do not add up to LeadGrid's count.
 	mostPasses = 5
 )
 
-// ask sends a request until LeadGrid answers it, waiting where it has to.
+// ask sends a request until LeadGrid answers, waiting as long as it has to.
 func ask[T any](ctx context.Context, v *verifier, send func() (T, error)) (T, error) {
 	for try := 1; ; {
 		answer, err := send()
@@ -46,7 +46,7 @@ func ask[T any](ctx context.Context, v *verifier, send func() (T, error)) (T, er
 	}
 }
 
-// passes reports a failure that the next try may not meet.
+// passes reports whether the next try may succeed.
 func passes(err error) bool {
 	if errors.Is(err, leadgridapi.ErrRedirect) {
 		return false
@@ -65,7 +65,7 @@ type pager func(ctx context.Context, p leadgridapi.PageRequest) ([]object, leadg
 // rawPage is one page of a list, its objects as they came.
 type rawPage = leadgridapi.Page[json.RawMessage]
 
-// pager makes one of a method of the client that reads a page of a list.
+// pager makes a pager of a client method that reads one page of a list.
 func (v *verifier) pager(list func(context.Context, leadgridapi.PageRequest) (rawPage, error)) pager {
 	return func(ctx context.Context, p leadgridapi.PageRequest) ([]object, leadgridapi.Meta, error) {
 		page, err := ask(ctx, v, func() (rawPage, error) { return list(ctx, p) })
@@ -82,13 +82,13 @@ func decode(raw json.RawMessage) object {
 	decoder.UseNumber()
 	var told object
 	if err := decoder.Decode(&told); err != nil {
-		return nil // no object: it has no id, and no row
+		return nil // not an object: it has no id, and no row
 	}
 	return told
 }
 
-// readList reads all of a list and gives each page to see. Pages may shift while they are read, and LeadGrid may page as it
-// likes: what counts is that as many rows were seen as it says there are, or that one more pass shows nothing new.
+// readList reads all of a list and passes each page to see. Pages may shift while they are read, and LeadGrid may page as it
+// likes, so the list is complete when as many rows were seen as LeadGrid counts, or when another pass shows nothing new.
 func readList(ctx context.Context, t *table, list pager, see func([]object) error) error {
 	all := make(map[string]bool)
 	for range mostPasses {
@@ -127,7 +127,7 @@ func readList(ctx context.Context, t *table, list pager, see func([]object) erro
 			return nil
 		}
 	}
-	return nil // what no pass has shown is asked for by its id
+	return nil // rows that no pass has shown will be asked for by id
 }
 
 func (v *verifier) listFlows() pager {
@@ -160,7 +160,7 @@ func (v *verifier) listChildren(t *table, parent string) pager {
 	return v.pager(func(ctx context.Context, p leadgridapi.PageRequest) (rawPage, error) { return list(ctx, parent, p) })
 }
 
-// get reads one dossier or contact; nil says that LeadGrid has none of that id.
+// get reads one dossier or contact. It returns nil if LeadGrid has none with that id.
 func (v *verifier) get(ctx context.Context, t *table, id string) (told object, err error) {
 	raw, err := ask(ctx, v, func() (json.RawMessage, error) {
 		if t == dossiers {

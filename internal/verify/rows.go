@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// rows reads a table's live rows that meet the condition, by id.
+// rows reads a table's live rows that meet a condition, and returns them by id.
 func (v *verifier) rows(ctx context.Context, t *table, condition string, args ...any) (map[string]row, error) {
 	result, err := v.pool.Query(ctx, `SELECT to_jsonb(t) FROM `+t.name+` t WHERE _deleted_at IS NULL AND `+condition, args...)
 	if err != nil {
@@ -27,7 +27,7 @@ func (v *verifier) rows(ctx context.Context, t *table, condition string, args ..
 	return found, nil
 }
 
-// ids lists a table's live rows. Links are listed by neither of their ids: they have no list of their own.
+// ids lists the ids of a table's live rows. It is not for links, which have no column id.
 func (v *verifier) ids(ctx context.Context, t *table) ([]string, error) {
 	result, err := v.pool.Query(ctx, `SELECT id FROM `+t.name+` WHERE _deleted_at IS NULL ORDER BY id`)
 	if err != nil {

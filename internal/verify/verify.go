@@ -1,5 +1,5 @@
-// Package verify reads LeadGrid once more and holds the mirror against it, object by object and field by field. It only
-// reads, and it shares no code with what writes the mirror: an oracle that does is none.
+// Package verify reads LeadGrid again and compares the mirror with it, object by object and field by field. It only reads, and
+// shares no code with what writes the mirror, so that it cannot share its mistakes. Start reading at Run.
 package verify
 
 import (
@@ -19,22 +19,22 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// ErrOtherOrganization says that the key reads another organization than the one mirrored, so that nothing can be told.
+// ErrOtherOrganization means that the key reads another organization than the one mirrored, so that there is nothing to compare.
 var ErrOtherOrganization = errors.New("the API key reads another organization than the one mirrored here")
 
 // Options say how to look.
 type Options struct {
-	// Sample, if not 0, limits what costs a request for each dossier or contact (links, notes, fields that lists hide) to
-	// that many, picked at random. Lists are read whole in any case.
+	// Sample, if not 0, limits the comparison of links, notes and fields that lists hide, which cost a request per dossier
+	// or contact, to that many of them, picked at random. Lists are always read whole.
 	Sample int
-	// Looks is how often a difference must be found again before it is reported; 0 means 3. What people change while the
-	// comparison runs is different at one look and equal at the next.
+	// Looks is how often a difference must be found again before it is reported; 0 means 3. What people change during the
+	// comparison differs at one look and is equal at the next.
 	Looks int
-	// Pause is the time between two such looks; 0 means 2 s.
+	// Pause is the time between two looks; 0 means 2 s.
 	Pause time.Duration
-	// Mapping is what the customer's file makes of the default; nil is the default. What it keeps out is not missed.
+	// Mapping is the customer's mapping, nil for the default. What it leaves out does not count as missing.
 	Mapping *mappings.Mapping
-	// Progress, if not nil, is told how far the comparison is.
+	// Progress, if not nil, is called as the comparison proceeds.
 	Progress func(phase string, done, total int)
 }
 
@@ -45,7 +45,7 @@ const (
 	Different = "different" // both have it, and it is not the same
 )
 
-// Finding is a row that is not as LeadGrid has it. It holds ids and names of fields, never a value.
+// Finding is a row that differs from LeadGrid. It holds ids and names of fields, never a value.
 type Finding struct {
 	Table   string   `json:"table"`
 	ID      string   `json:"id"` // dossier_id|contact_id of a link
@@ -53,20 +53,20 @@ type Finding struct {
 	Fields  []string `json:"fields,omitempty"` // that differ; _raw.x is a field x that has no column
 }
 
-// Counts say what was looked at in one table.
+// Counts count what was compared in one table.
 type Counts struct {
 	Compared int `json:"compared"` // rows that both sides have, the erased included
 	Erased   int `json:"erased"`   // rows whose fields were erased here, so that only their ids were compared
 }
 
-// Report is what a comparison came to.
+// Report is the result of a comparison.
 type Report struct {
 	Findings []Finding         `json:"findings"`
 	Tables   map[string]Counts `json:"tables"`
 	Requests int64             `json:"requests"`
 	// Sampled says that links, notes and details were compared for some dossiers and contacts only.
 	Sampled bool `json:"sampled"`
-	// EventsWaiting counts webhook events the mirror has yet to act on: differences may be due to them.
+	// EventsWaiting counts webhook events that are not processed yet: they may explain differences.
 	EventsWaiting int64 `json:"events_waiting"`
 }
 
@@ -75,12 +75,12 @@ const (
 	defaultPause = 2 * time.Second
 	// readers is how many objects are read side by side.
 	readers = 4
-	// mostSuspects bounds how much is looked at again: a mirror with more differences has no passing ones.
+	// mostSuspects bounds how much is looked at again: more differences than that do not come from people at work.
 	mostSuspects = 500
 )
 
-// look is a part of LeadGrid that can be read by itself: a list of flows (no id), the stages of a flow, a dossier, a
-// contact, the links or notes of a dossier, or, with no table, which contacts are in which pool.
+// look is a part of LeadGrid that can be read by itself: the list of flows (no id), the stages of a flow, a dossier, a
+// contact, the links or notes of a dossier, or, with no table, the contacts of each pool.
 type look struct {
 	table *table
 	id    string
@@ -97,10 +97,10 @@ type verifier struct {
 	shown  map[*table]map[string]bool // the fields LeadGrid has shown
 	told   map[*table]map[string]bool // the ids LeadGrid has shown
 	erased map[*table]map[string]bool
-	shared int // ids that both sides know
+	shared int // how many ids both sides know
 }
 
-// Run compares the mirror behind pool, whose search_path is the mirror's schema, with what api reads. The client's limiter
+// Run compares the mirror in pool, whose search_path must be the mirror's schema, with what api reads. The client's limiter
 // decides when requests may be sent.
 func Run(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client, options Options) (*Report, error) {
 	options.Looks = cmp.Or(options.Looks, defaultLooks)
@@ -146,7 +146,7 @@ func (v *verifier) report(ctx context.Context, findings []Finding) (*Report, err
 	return r, nil
 }
 
-// compareAll looks at everything once, and then again and again at what was different.
+// compareAll looks at everything once, and then repeatedly at what was different.
 func (v *verifier) compareAll(ctx context.Context) ([]Finding, error) {
 	findings, suspects, err := v.firstLook(ctx)
 	if err != nil {
@@ -172,7 +172,8 @@ func (v *verifier) compareAll(ctx context.Context) ([]Finding, error) {
 	}), nil
 }
 
-// lookAt looks at several things, some side by side, and returns what was found, where, and where nothing can be told yet.
+// lookAt looks at several parts, some of them concurrently. It returns the findings, the parts they were found in, and the
+// parts about which it cannot be sure yet.
 func (v *verifier) lookAt(ctx context.Context, phase string, looks []look) (findings []Finding, suspects, doubtful []look, err error) {
 	var mu sync.Mutex
 	done := 0
@@ -202,8 +203,8 @@ func (v *verifier) lookAt(ctx context.Context, phase string, looks []look) (find
 	return findings, suspects, doubtful, err
 }
 
-// judge compares what LeadGrid told with the rows that stand for it; whole says that told is all there is, so that other
-// rows are extra.
+// judge compares what LeadGrid showed with the mirror's rows for it. whole says that told is everything, so that any other row
+// is extra.
 func (v *verifier) judge(t *table, told []object, rows map[string]row, whole bool) (findings []Finding, unsure bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -47,7 +47,7 @@ func main() {
 	}
 }
 
-// config is what the demo can be told.
+// config holds the demo's settings.
 type config struct {
 	DatabaseURL   settings.Secret `envconfig:"DATABASE_URL" desc:"a Postgres to mirror into, instead of one of the demo's own"`
 	Schema        string          `envconfig:"LEADGRID_SCHEMA" default:"leadgrid" desc:"the schema of the mirrored tables"`
@@ -56,7 +56,7 @@ type config struct {
 	Seconds       uint            `envconfig:"DEMO_SECONDS" desc:"end by itself so many seconds after the backfill"`
 }
 
-// demo is everything that runs, and has to be stopped again.
+// demo holds everything that runs and has to be stopped.
 type demo struct {
 	config
 	out io.Writer
@@ -81,7 +81,7 @@ func prepare(out io.Writer) (*demo, error) {
 	return d, err
 }
 
-// run tells the whole story. It returns nil once that has been shown, and the time or the user's patience is over.
+// run shows everything in turn. It returns nil when the time is up or the user ends it, but not before all was shown.
 func (d *demo) run(ctx context.Context) error {
 	d.startLeadGrid()
 	if err := d.startPostgres(ctx); err != nil {
@@ -156,7 +156,7 @@ func (d *demo) startPrograms(ctx context.Context) (err error) {
 	return nil
 }
 
-// backfill reads everything LeadGrid has, and holds the mirror against the truth where that is known.
+// backfill reads everything LeadGrid has, and compares the mirror with the stand-in's data if that is what runs.
 func (d *demo) backfill(ctx context.Context) error {
 	fmt.Fprint(d.out, "\nBackfill: worker sync --wait\n\n")
 	if err := d.execute(ctx, nil, "worker", "sync", "--wait"); err != nil {
@@ -181,7 +181,7 @@ func (d *demo) backfill(ctx context.Context) error {
 	return nil
 }
 
-// live shows changes arrive until the time is over.
+// live shows changes arriving until the time is up.
 func (d *demo) live(ctx context.Context) error {
 	if d.Seconds > 0 {
 		var cancel context.CancelFunc
@@ -223,7 +223,7 @@ func (d *demo) live(ctx context.Context) error {
 	}
 }
 
-// rest does nothing until the time is over or a program has ended.
+// rest waits until the time is up or a program has ended.
 func (d *demo) rest(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -235,7 +235,7 @@ func (d *demo) rest(ctx context.Context) error {
 	}
 }
 
-// cleanUp stops and removes everything, in the order in which it is needed.
+// cleanUp stops and removes everything, dependents first.
 func (d *demo) cleanUp() error {
 	var errs []error
 	for _, c := range []*child{d.worker, d.receiver} {

@@ -22,7 +22,7 @@ const (
 	adminPassword = "demo"
 )
 
-// environment is what the programs are told: our own environment, and what the demo decides.
+// environment is the programs' environment: our own, overridden where the demo decides.
 func (d *demo) environment() []string {
 	told := map[string]string{
 		"DATABASE_URL": d.database, "LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0",
@@ -54,11 +54,11 @@ func (d *demo) environment() []string {
 	return env
 }
 
-// watchdog runs a program until its own input ends, which is when we say so or are no more: not even kill -9 of the demo
-// leaves a program behind. The program holds file 3, so that its end is seen.
+// watchdog runs a program until the watchdog's standard input ends. That is when the demo closes it or dies, so not even
+// kill -9 of the demo leaves a program behind. The program alone holds file 3 open, which shows when it has ended.
 const watchdog = `"$@" </dev/null & program=$!; exec 3>&-; read -r _; kill -TERM "$program" 2>/dev/null; wait "$program"`
 
-// stopTimeout is above the time that a program takes to finish what it is at.
+// stopTimeout is longer than a program takes to finish its work.
 const stopTimeout = 40 * time.Second
 
 // child is a program that was started.
@@ -66,14 +66,14 @@ type child struct {
 	name   string
 	cmd    *exec.Cmd
 	orders io.Closer
-	log    string        // the path of what it said, empty if that went to the terminal
+	log    string        // the path of its log, empty if it writes to the terminal
 	exited chan struct{} // closed when the program has ended
 
 	webhooks, admin string // where it listens
 }
 
-// launch starts one of the programs that lie beside this one; it is told to end when ctx does. Without a log it writes to
-// the demo's own output.
+// launch starts one of the programs in this one's folder, and asks it to end when ctx does. Without a log it writes to the
+// demo's own output.
 func (d *demo) launch(ctx context.Context, log *os.File, name string, args ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -114,7 +114,7 @@ func (d *demo) launch(ctx context.Context, log *os.File, name string, args ...st
 	return c, nil
 }
 
-// execute runs a program to its end.
+// execute runs a program and waits for its end.
 func (d *demo) execute(ctx context.Context, log *os.File, name string, args ...string) error {
 	if log != nil {
 		defer log.Close()
@@ -134,7 +134,7 @@ func (d *demo) execute(ctx context.Context, log *os.File, name string, args ...s
 	return err
 }
 
-// start starts a program that goes on running, and returns once it says where it listens.
+// start starts a program that keeps running, and returns once its log says where it listens.
 func (d *demo) start(ctx context.Context, name string, args ...string) (*child, error) {
 	log := d.folderLog(name)
 	defer log.Close()
@@ -156,7 +156,7 @@ func (d *demo) start(ctx context.Context, name string, args ...string) (*child, 
 	return c, nil
 }
 
-// listening looks in the log for where the program listens: on ports that were free.
+// listening finds in the log where the program listens: it takes whichever ports are free.
 func (c *child) listening() bool {
 	log, err := os.Open(c.log)
 	if err != nil {
@@ -173,7 +173,7 @@ func (c *child) listening() bool {
 	return false
 }
 
-// folderLog is a file for what a program says; without one it would say it on the terminal.
+// folderLog makes a program's log file. Without one (nil) the program would log to the terminal.
 func (d *demo) folderLog(name string) *os.File {
 	log, err := os.Create(filepath.Join(d.folder, name+".log"))
 	if err != nil {
@@ -182,7 +182,7 @@ func (d *demo) folderLog(name string) *os.File {
 	return log
 }
 
-// stop tells the program to end, and waits until it has.
+// stop asks the program to end, and waits until it has.
 func (c *child) stop() error {
 	_ = c.orders.Close()
 	timer := time.AfterFunc(stopTimeout, func() { _ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) })
@@ -193,7 +193,7 @@ func (c *child) stop() error {
 	return nil
 }
 
-// failed says what a program that should still be running said last.
+// failed is the error for a program that ended by itself, with the end of its log.
 func (c *child) failed() error {
 	return fmt.Errorf("the %s ended by itself%s", c.name, c.tail())
 }

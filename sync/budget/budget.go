@@ -235,6 +235,9 @@ func (b *Budget) observe(o Seen) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.purse.observe(o)
+	if b.state.risen(o.Remaining) {
+		b.ask()
+	}
 	if o.Status != 429 {
 		return
 	}
@@ -245,6 +248,12 @@ func (b *Budget) observe(o Seen) {
 	b.purse.drop()
 	b.notify()
 	b.publish()
+}
+
+// ask lets those who wait ask for tokens again: there may be more than when they were told to wait.
+func (b *Budget) ask() {
+	b.again = [shares]time.Time{}
+	b.notify()
 }
 
 // exchange tells the others what was seen here, reads what they know and leases tokens for those who wait. The lock is
@@ -309,6 +318,9 @@ func (b *Budget) exchange(ctx context.Context) error {
 func (b *Budget) adopt(got reading) {
 	if got.version < b.version && got.began.Before(b.asOf) {
 		return
+	}
+	if got.state.Risen.After(b.state.Risen) {
+		b.ask()
 	}
 	b.state, b.version, b.ahead, b.asOf, b.readAt = got.state, got.version, got.ahead, got.began, b.now()
 	if until := got.state.BlockedUntil.Add(-got.ahead); until.After(b.blocked) && until.After(b.now()) {

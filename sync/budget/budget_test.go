@@ -141,7 +141,7 @@ func TestPromise8_RetryAfterOverHTTP(t *testing.T) {
 			defer cancel()
 			var wg sync.WaitGroup
 			for range 3 {
-				r := start(t, db, s.URL, budget.Options{Patience: 10 * time.Second})
+				r := start(t, db, s.URL, budget.Options{Patience: 30 * time.Second})
 				for range 2 {
 					wg.Go(func() {
 						for s.accepted() < 100 {

@@ -14,10 +14,10 @@ const (
 	// firstWindow is what an announced limit is taken to be per, until readings show it. An assumption: LeadGrid's
 	// numbers are not published, and a minute is what most services mean.
 	firstWindow = time.Minute
-	// While the window is unknown, half of the limit is reserve, and all but mostFree of a high one, which may be an hour's;
-	// freely is in how long most of the rest is spent.
+	// While the window is unknown, mostFree requests are spent at once, in a few times freely, unless that leaves less than the
+	// reserve: a high limit may be an hour's.
 	mostFree = 100
-	freely   = 2 * time.Second
+	freely   = 250 * time.Millisecond
 	// settled is after how long all replicas have told what they saw.
 	settled = 1500 * time.Millisecond
 	// recovery is how long, after a refusal, the pace takes to come back to what was measured, hold how long it then stays.
@@ -47,6 +47,8 @@ type Learned struct {
 	Longest  time.Duration `json:"longest,omitempty"`
 	Returned bool          `json:"returned,omitempty"`
 	Doubted  time.Time     `json:"doubted,omitzero"`
+	// Risen is when the announced remaining was last seen to rise by much: requests had stopped counting.
+	Risen time.Time `json:"risen,omitzero"`
 	// Refill is how many requests a second a bucket takes, where requests do not count for a certain time. Odd counts
 	// what spoke for that.
 	Refill float64 `json:"refill,omitempty"`
@@ -168,6 +170,9 @@ func (s *State) read(o Seen) {
 	case !last.Sent.Before(r.Answered) || r.Remaining >= last.Remaining:
 		return
 	}
+	if s.risen(r.Remaining) {
+		s.Risen = r.Answered
+	}
 	s.Reading = r
 	if s.Stretch.Start.IsZero() {
 		s.Stretch = Measure{Start: r.Answered, Remaining: r.Remaining}
@@ -177,6 +182,9 @@ func (s *State) read(o Seen) {
 		s.compare(c)
 	}
 }
+
+// risen says whether so many remaining are many more than at the last reading.
+func (s *State) risen(remaining int) bool { return remaining-s.Reading.Remaining > s.Limit/8 }
 
 // compare learns for how long a request counts from two readings. What counts against the limit at some time is the
 // latest requests, as many as are missing from it: the window reaches back at least to the oldest of them and, if at the
@@ -213,11 +221,11 @@ func (s *State) compare(c Change) {
 	case most:
 		s.Odd = 0
 	case !agrees:
-		s.suspect()
+		s.suspect(maxPace)
 	case !s.bucket():
 		s.Odd = max(s.Odd-1, 0)
 	}
-	if known := s.known(); known > s.Window || most && s.exact() {
+	if known := s.known(); known > s.Window || most && (s.exact() || known < s.Window) {
 		s.Window = known
 	}
 }
@@ -307,16 +315,17 @@ func (s *State) refused(o Seen, foretold bool) {
 // tooFast corrects the window after a refusal: it reaches from the oldest request that counts to the end of the block, or
 // else the pace is halved.
 func (s *State) tooFast(o Seen) {
-	before := s.Window
+	before, looked := s.Window, s.unknown()
 	if oldest, _, ok := s.History.last(o.Answered, s.Limit); ok || !s.Returned {
 		s.atLeast(o.Sent.Add(o.RetryAfter - time.Second).Sub(s.History.at(oldest + 1)))
 	}
 	if o.RetryAfter < s.Window/16 {
-		s.suspect() // a bucket has one soon
+		s.suspect(1 / max(o.RetryAfter, time.Second).Seconds()) // a bucket has one soon
 	}
 	switch {
 	case s.bucket():
 		s.Refill /= 2
+	case looked: // and found out
 	case s.Window >= before+before/2:
 	case s.exact():
 		s.Longest += s.Longest / 32 // it was a little too early

@@ -29,7 +29,7 @@ func (s *State) trusted(now time.Time) bool {
 
 // announcedPace follows the headers.
 func (s *State) announcedPace(now time.Time) float64 {
-	if assumed := s.Window == firstWindow && s.Longest == forever; !s.Returned || assumed && !s.bucket() {
+	if s.unknown() {
 		return s.unknownPace(now)
 	}
 	if s.bucket() {
@@ -44,16 +44,29 @@ func (s *State) announcedPace(now time.Time) float64 {
 	return pace
 }
 
-// unknownPace is for when nobody knows yet for how long a request counts. What LeadGrid says is left may be spent at once, down
-// to a reserve: saved up, it would come back no sooner. Of the reserve, half in the time assumed, which does not run dry whatever
-// the window turns out to be, and as much as it takes to see within an eighth of the time gone by that requests stop counting.
+// unknown says whether a limit is announced, and nothing has shown yet for how long a request counts.
+func (s *State) unknown() bool {
+	assumed := s.Window == firstWindow && s.Longest == forever
+	return s.Limit > 0 && (!s.Returned || assumed && !s.bucket())
+}
+
+// gone is how much time has passed since requests were last seen to have stopped counting, or since the first was sent.
+func (s *State) gone(now time.Time) time.Duration { return now.Sub(later(s.Cycle.Start, s.Risen)) }
+
+// unknownPace is for when nobody knows yet for how long a request counts. What LeadGrid says is left is spent at once, or as fast
+// as the time assumed allows, down to a reserve: saved up, it would come back no sooner. The reserve is for seeing soon that
+// requests have stopped counting, whatever the window is: a fourth to an eighth of the time gone by passes between two looks,
+// depending on how many looks are left for the time assumed.
 func (s *State) unknownPace(now time.Time) float64 {
-	left, reserve := float64(s.Reading.Remaining), float64(max(s.Limit/2, s.Limit-mostFree))
-	pace := max(left/2, 0.5) / s.Window.Seconds()
-	if left > float64(s.Limit)/4 {
-		pace = max(pace, 8/max(now.Sub(later(s.Cycle.Start, s.Doubted)).Seconds(), 1))
+	left, limit := float64(s.Reading.Remaining), float64(s.Limit)
+	gone, window := max(s.gone(now), freely).Seconds(), s.Window.Seconds()
+	looks := left / math.Log(max(window/gone, 1.5))
+	pace := max(min(max(looks, 4), 8)/gone, left/2/window)
+	reserve := limit / 4
+	if left > reserve {
+		pace = max(pace, limit/window, (left-max(reserve, limit-mostFree))/freely.Seconds())
 	}
-	return max(pace, (left-reserve)/freely.Seconds())
+	return pace
 }
 
 // guessedPace goes by refusals alone: doubling until the first one. After a refusal it is half of what was measured, soon
@@ -77,13 +90,13 @@ func (s *State) guessedPace() float64 {
 // bucket says whether the server gives requests back at a steady rate, as a bucket does, not each after a certain time.
 func (s *State) bucket() bool { return s.Odd >= odd }
 
-// suspect notes that something does not go with a window, fixed or sliding.
-func (s *State) suspect() {
+// suspect notes that something does not go with a window, fixed or sliding. A bucket refills at most so fast.
+func (s *State) suspect(most float64) {
 	if s.bucket() {
 		return
 	}
 	if s.Odd = min(s.Odd+odd/2, odd); s.bucket() {
-		s.Refill = float64(s.Limit) / s.Window.Seconds()
+		s.Refill = min(float64(s.Limit)/s.Window.Seconds(), most)
 	}
 }
 
@@ -114,8 +127,8 @@ func (s *State) measured(until time.Time) float64 {
 func (s *State) depth(pace float64) float64 {
 	if s.Limit > 0 {
 		depth := burst * float64(s.Limit)
-		if !s.Returned {
-			depth = min(depth, float64(s.Reading.Remaining)/4)
+		if s.unknown() {
+			depth = min(depth, pace*horizon.Seconds())
 		}
 		return max(1, depth)
 	}
@@ -159,6 +172,13 @@ func (s *State) room(now time.Time) (int, time.Time) {
 	}
 	out := s.out()
 	switch {
+	case s.unknown() && out > 0:
+		return 0, now.Add(s.horizon() / 2) // what is under way may show that there is more
+	case s.unknown():
+		if look := s.Reading.Answered.Add(max(s.gone(s.Reading.Answered)/4, s.horizon())); now.Before(look) {
+			return 0, look
+		}
+		return 1, now // and if it is refused, that tells for how long
 	case s.BlockedUntil.After(s.Reading.Answered):
 		return max(min(2, s.Limit)-out, 0), now.Add(s.horizon()) // the block is over: go and see
 	case out == 0 && now.Sub(s.Reading.Answered) >= max(time.Second, s.Window/8) && !s.own():

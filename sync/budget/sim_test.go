@@ -102,7 +102,9 @@ type world struct {
 	demand     func(c Share, now time.Time) bool
 	dead       map[int]bool
 	sweepShare float64
-	seq        int
+	// waiting are woken by an answer that says more is left.
+	waiting []func()
+	seq     int
 }
 
 type event struct {
@@ -159,11 +161,7 @@ func (w *world) worker(r int, c Share) {
 		if !ok && due.IsZero() {
 			var waiting [shares]int
 			waiting[c] = 1
-			seen := p.seen
-			p.seen = nil
-			for _, o := range seen {
-				w.state.Observe(o)
-			}
+			w.tell(p)
 			ask := p.ask(w.now, fmt.Sprint(r), waiting)
 			ask.SweepShare = w.sweepShare
 			answer := w.state.Grant(w.now, ask)
@@ -180,10 +178,26 @@ func (w *world) worker(r int, c Share) {
 			w.send(p, func() { w.worker(r, c) })
 			return
 		}
-		w.after(max(due.Sub(w.now), time.Millisecond), func() { w.worker(r, c) })
+		woken := false
+		wake := func() {
+			if !woken {
+				woken = true
+				w.worker(r, c)
+			}
+		}
+		w.waiting = append(w.waiting, wake)
+		w.after(max(due.Sub(w.now), time.Millisecond), wake)
 		return
 	}
 	w.after(max(w.state.BlockedUntil.Sub(w.now), time.Millisecond), func() { w.worker(r, c) })
+}
+
+// tell passes on what a replica saw.
+func (w *world) tell(p *purse) {
+	for _, o := range p.seen {
+		w.state.Observe(o)
+	}
+	p.seen = nil
 }
 
 // flush tells once a second what a replica saw, as Run does.
@@ -193,10 +207,7 @@ func (w *world) flush(r int) {
 		return
 	}
 	if len(p.seen) > 0 {
-		for _, o := range p.seen {
-			w.state.Observe(o)
-		}
-		p.seen = nil
+		w.tell(p)
 		w.state.Grant(w.now, p.ask(w.now, fmt.Sprint(r), [shares]int{}))
 	}
 	w.after(time.Second, func() { w.flush(r) })
@@ -226,10 +237,13 @@ func (w *world) send(p *purse, then func()) {
 				for _, q := range w.purses {
 					q.drop()
 				}
-				seen := p.seen
-				p.seen = nil
-				for _, o := range seen {
-					w.state.Observe(o)
+				w.tell(p)
+			}
+			if w.state.risen(o.Remaining) {
+				waiting := w.waiting
+				w.waiting = nil
+				for _, wake := range waiting {
+					w.after(0, wake)
 				}
 			}
 			then()

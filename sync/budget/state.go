@@ -145,7 +145,11 @@ func (s *State) Grant(now time.Time, ask Ask) Answer {
 		case given >= room:
 			answer.Until[c], answer.Why = roomAt, "LeadGrid's limit is used up for now"
 		default:
-			answer.Until[c], answer.Why = now.Add(min(own.due(1, rate), s.All.due(1, pace))), "LeadGrid's limit allows no more at once"
+			wait := min(own.due(1, rate), s.All.due(1, pace))
+			if s.unknown() {
+				wait = min(wait, max(s.gone(now)/16, horizon)) // by then it may be known
+			}
+			answer.Until[c], answer.Why = now.Add(wait), "LeadGrid's limit allows no more at once"
 			s.pressed(now)
 		}
 		if n < ask.Want[c] {

@@ -80,6 +80,7 @@ type row struct {
 	later int64    // the last read that has told about it, if one has that is later than any of ours
 	alone int64    // the last one of it alone, if that is later than any of ours
 
+	shown   bool // by a read that was about the mirrored organization
 	exists  bool
 	deleted bool
 	hash    int64           // of the row as it stands
@@ -141,7 +142,8 @@ func (m *Mirror) Apply(ctx context.Context, tx pgx.Tx, read Read) (Applied, erro
 }
 
 // ApplyAll does for several reads of one kind and endpoint, in the order in which they began, what Apply does for each, in
-// as many round trips as for one. It returns what each of them came to.
+// as many round trips as for one. It returns what each of them came to. A read is proven by sharing an object with one given
+// before it.
 func (m *Mirror) ApplyAll(ctx context.Context, tx pgx.Tx, reads []Read) ([]Applied, error) {
 	applied, _, err := m.applyAll(ctx, tx, reads)
 	return applied, err
@@ -176,10 +178,12 @@ func (m *Mirror) applyAll(ctx context.Context, tx pgx.Tx, reads []Read) (applied
 	if err := table.loadKnown(ctx, tx, s.mayChange(prepared)); err != nil {
 		return nil, nil, err
 	}
-	for _, i := range inOrder {
-		if err := m.proveOrganization(ctx, tx, s, prepared[i]); err != nil {
+	for _, read := range prepared {
+		if err := m.proveOrganization(ctx, tx, s, read); err != nil {
 			return nil, nil, err
 		}
+	}
+	for _, i := range inOrder {
 		m.tell(table, s, prepared[i], &applied[i])
 	}
 	if err := m.write(ctx, tx, table, prepared, s); err != nil {
@@ -265,10 +269,10 @@ func (m *Mirror) proveOrganization(ctx context.Context, tx pgx.Tx, s *state, rea
 		}
 		theirs = id
 	}
+	known := slices.ContainsFunc(read.sightings, func(s *sighting) bool { return s.row.exists || s.row.shown })
 	switch {
 	case len(read.sightings) == 0:
-		return nil
-	case !s.adopted, s.organization == nil && theirs != "" && (read.Proven || anyKnown(read.sightings)):
+	case !s.adopted, s.organization == nil && theirs != "" && (read.Proven || known):
 		_, err := tx.Exec(ctx, `
 			INSERT INTO sync_organization (organization_id) VALUES (nullif($1, ''))
 			ON CONFLICT (singleton) DO UPDATE SET organization_id = excluded.organization_id`, theirs)
@@ -279,15 +283,14 @@ func (m *Mirror) proveOrganization(ctx context.Context, tx pgx.Tx, s *state, rea
 		if theirs != "" {
 			s.organization = &theirs
 		}
-		return nil
-	case read.Proven, s.parents[read.Parent], theirs != "" && s.organization != nil, anyKnown(read.sightings):
-		return nil
+	case read.Proven, s.parents[read.Parent], theirs != "" && s.organization != nil, known:
+	default:
+		return ErrUnproven
 	}
-	return ErrUnproven
-}
-
-func anyKnown(sightings []*sighting) bool {
-	return slices.ContainsFunc(sightings, func(s *sighting) bool { return s.row.exists })
+	for _, sighting := range read.sightings {
+		sighting.row.shown = true
+	}
+	return nil
 }
 
 // tell merges what a read showed into the rows, as far as it may.

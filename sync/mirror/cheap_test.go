@@ -147,3 +147,30 @@ func TestPromise4_PagesAppliedTogether(t *testing.T) {
 	f.apply(contacts(second, mirror.ListContacts, `{"id":"c","full_name":"old"}`))
 	f.want("a contact shown again by an older page", f.one(`SELECT full_name FROM contacts WHERE id = 'c'`), "new")
 }
+
+// Pages that are asked for side by side may begin in any order: each is proven by what it shares with one before it in the list.
+func TestPromise5_PagesProveEachOther(t *testing.T) {
+	f := newFixture(t)
+	f.apply(contacts(f.begin(), mirror.ListContacts, `{"id":"a"}`))
+	page := func(at mirror.Observation, ids ...string) mirror.Read {
+		read := mirror.Read{Observation: at, Kind: mappings.Contacts, Endpoint: mirror.ListContacts, Whole: true}
+		for _, id := range ids {
+			read.Objects = append(read.Objects, json.RawMessage(`{"id":"`+id+`"}`))
+		}
+		return read
+	}
+	apply := func(reads ...mirror.Read) error {
+		return f.InTx(t.Context(), func(tx pgx.Tx) error {
+			_, err := f.ApplyAll(t.Context(), tx, reads)
+			return err
+		})
+	}
+	first, second, third := f.begin(), f.begin(), f.begin()
+	if err := apply(page(third, "a", "b"), page(second, "b", "c"), page(first, "c", "d")); err != nil {
+		t.Errorf("each page shares a contact with the one before: %v", err)
+	}
+	if err := apply(page(f.begin(), "d", "e"), page(f.begin(), "x")); !errors.Is(err, mirror.ErrUnproven) {
+		t.Errorf("a page that shares nothing: %v", err)
+	}
+	f.want("contacts", f.one(`SELECT string_agg(id, ' ' ORDER BY id) FROM contacts`), "a b c d")
+}

@@ -84,7 +84,7 @@ func (w *Sweeper) step(ctx context.Context, s *Sweep, l listing) (over bool, err
 		s.stop()
 		return false, ctx.Err()
 	}
-	s.Requests += int64(len(pages))
+	s.Requests += s.reading.requests.Swap(0)
 	last := pages[len(pages)-1]
 	if last.err != nil {
 		pages = pages[:len(pages)-1]
@@ -349,7 +349,7 @@ func (w *Sweeper) news(ctx context.Context, tx pgx.Tx, sweep int64, l listing, p
 			SELECT FROM unnest($6::text[]) AS k (id)
 			WHERE NOT EXISTS (
 				SELECT FROM sync_pages p
-				WHERE p.sweep = $1 AND p.kind = $2 AND coalesce(p.filter, '') = $3 AND p.pass = $4 AND p.observation < $5
+				WHERE p.sweep = $1 AND p.kind = $2 AND coalesce(p.filter, '') = $3 AND p.pass = $4 AND p.observation <> $5
 				  AND hashtextextended(k.id, 0) = ANY (p.keys)))`,
 		sweep, l.kind, l.filter, pass, number, ids).Scan(&news)
 	if err != nil {

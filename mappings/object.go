@@ -61,14 +61,25 @@ func With(object json.RawMessage, name, value string) json.RawMessage {
 
 // lookup finds the value at a path; absent is nil.
 func (o Object) lookup(path string) json.RawMessage {
-	value, found := o[path]
+	return find(path, func(field string) (json.RawMessage, bool) { value, found := o[field]; return value, found })
+}
+
+// find finds the value at a path of an object whose fields get gives; absent is nil.
+func find(path string, get func(field string) (value json.RawMessage, found bool)) json.RawMessage {
+	value, found := get(path)
 	first, rest, nested := strings.Cut(path, ".")
 	if found || !nested {
 		return value
 	}
+	outer, _ := get(first)
 	var inner Object
-	if json.Unmarshal(o[first], &inner) != nil {
+	if json.Unmarshal(outer, &inner) != nil {
 		return nil
 	}
 	return inner.lookup(rest)
+}
+
+// In gives the column's value in an object whose fields get gives; absent is nil.
+func (c Column) In(get func(field string) (value json.RawMessage, found bool)) json.RawMessage {
+	return find(c.Field, get)
 }

@@ -69,6 +69,18 @@ func textOf(value json.RawMessage) *string {
 	return &s
 }
 
+// AppendText appends what Text.Convert gives, where that is not null.
+func AppendText(b []byte, value json.RawMessage) (text []byte, ok bool) {
+	if n := len(value) - 1; n > 0 && value[0] == '"' && value[n] == '"' && isPlain(value[1:n]) {
+		return append(b, value[1:n]...), true
+	}
+	s := Text.Convert(value)
+	if s == nil {
+		return b, false
+	}
+	return append(b, *s...), true
+}
+
 // unquoted is the text of a string, and of everything else the JSON text. Nearly every string means what it says.
 func unquoted(value json.RawMessage) (s string, ok bool) {
 	if value[0] != '"' {
@@ -99,21 +111,37 @@ func clean(s string) string {
 
 var escapeElement = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// arrayOf writes Postgres's array literal; a lone string is an array of one.
+// Texts gives the elements that TextArray.Convert writes, nil for a null among them; ok is false where that gives null. A lone
+// string is an array of one.
+func Texts(value json.RawMessage) (texts []*string, ok bool) {
+	value = bytes.TrimSpace(value)
+	switch {
+	case len(value) == 0 || string(value) == "null":
+		return nil, false
+	case value[0] != '[':
+		return []*string{Text.Convert(value)}, true
+	case !json.Valid(value):
+		return nil, false
+	}
+	texts = make([]*string, 0, 4)
+	for element := range leadgridapi.Elements(value) {
+		texts = append(texts, Text.Convert(element))
+	}
+	return texts, true
+}
+
+// arrayOf writes Postgres's array literal.
 func arrayOf(value json.RawMessage) *string {
-	elements := leadgridapi.Elements(value)
-	if value[0] != '[' {
-		elements = func(yield func([]byte) bool) { yield(value) }
-	} else if !json.Valid(value) {
+	texts, ok := Texts(value)
+	if !ok {
 		return nil
 	}
 	var b strings.Builder
 	b.WriteByte('{')
-	for element := range elements {
-		if b.Len() > 1 {
+	for i, s := range texts {
+		if i > 0 {
 			b.WriteByte(',')
 		}
-		s := Text.Convert(element)
 		if s == nil {
 			b.WriteString("NULL")
 			continue
@@ -169,21 +197,31 @@ func ParseTime(s string) (time.Time, error) {
 	return time.Parse(time.RFC3339Nano, strings.ToUpper(strings.TrimSpace(s)))
 }
 
-// timeOf takes what ParseTime does, to the microsecond, as Postgres does; years 1 to 9999 are enough.
-func timeOf(value json.RawMessage) *string {
-	if value[0] != '"' {
-		return nil
+// Time takes what ParseTime does, to the microsecond, as Postgres does; years 1 to 9999 are enough. It gives the moment that
+// TimestampTZ.Convert writes; ok is false where that gives null.
+func Time(value json.RawMessage) (at time.Time, ok bool) {
+	if value = bytes.TrimSpace(value); len(value) == 0 || value[0] != '"' {
+		return at, false
 	}
 	s, ok := unquoted(value)
 	if !ok {
-		return nil
+		return at, false
 	}
 	at, err := ParseTime(s)
-	if err != nil || at.UTC().Year() < 1 || at.UTC().Year() > 9999 {
+	if err != nil {
+		return at, false
+	}
+	at = at.UTC().Round(time.Microsecond)
+	return at, at.Year() >= 1 && at.Year() <= 9999
+}
+
+func timeOf(value json.RawMessage) *string {
+	at, ok := Time(value)
+	if !ok {
 		return nil
 	}
-	text := at.UTC().Round(time.Microsecond).AppendFormat(make([]byte, 0, 32), time.RFC3339Nano)
+	text := at.AppendFormat(make([]byte, 0, 32), time.RFC3339Nano)
 	text[len("2006-01-02")] = ' ' // as Postgres writes it
-	s = string(text)
+	s := string(text)
 	return &s
 }

@@ -85,7 +85,7 @@ type row struct {
 	deleted bool
 	hash    int64           // of the row as it stands
 	pool    *string         // of a contact, as its row has it
-	known   mappings.Object // what the mirror has, nil when it has nothing
+	known   mappings.Object // what the mirror has, nil when it has nothing or body says it
 	body    json.RawMessage // the object as received, where nothing was merged into it
 
 	erased   bool  // it is about somebody who was erased: only ids and times are told
@@ -97,6 +97,14 @@ type row struct {
 	raised *Read  // the read that raised it
 
 	rawless bool // it was rebuilt from its columns, while it is mapped anew
+}
+
+// object gives what the mirror has, nil when it has nothing.
+func (r *row) object() mappings.Object {
+	if r.known == nil && r.body != nil {
+		r.known, _ = mappings.Take(r.body)
+	}
+	return r.known
 }
 
 // sighting is one object as one read showed it.
@@ -321,6 +329,7 @@ func (m *Mirror) tell(table *table, s *state, read *Read, applied *Applied) {
 // merge merges one sighting with what is known.
 func (m *Mirror) merge(table *table, s *state, read *Read, sighting *sighting, applied *Applied) {
 	row := sighting.row
+	row.known = row.object()
 	if row.erased {
 		row.known = table.withoutPerson(row.known)
 	}
@@ -332,7 +341,8 @@ func (m *Mirror) merge(table *table, s *state, read *Read, sighting *sighting, a
 		applied.Older = append(applied.Older, row.id())
 		return
 	}
-	merged, hash := sighting.object(), sighting.hash
+	var merged mappings.Object
+	hash := sighting.hash
 	if row.known != nil {
 		merged = merge(row.known, sighting.object(), read.Whole, s.shape, table.mapping.Documented)
 		hash = table.hash(merged)
@@ -345,10 +355,10 @@ func (m *Mirror) merge(table *table, s *state, read *Read, sighting *sighting, a
 		applied.Inserted = append(applied.Inserted, row.id())
 	}
 	if read.Kind == mappings.Dossiers {
-		s.enter(row, merged, read)
+		s.enter(row, sighting, merged, read)
 	}
 	row.body = nil
-	if row.known == nil {
+	if merged == nil {
 		row.body = sighting.body
 	}
 	row.exists, row.deleted, row.known, row.hash, row.changed = true, false, merged, hash, read.Number

@@ -1,38 +1,44 @@
 package mirror
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
+	"encoding/binary"
+	"encoding/json"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
 // leastCopied is how many new rows are worth a COPY, which is a round trip of its own: it costs Postgres a third of what
 // an upsert does.
 const leastCopied = 16
 
-// copyIn adds rows that are not in the table, and that nobody else can add meanwhile: the caller holds the kind's lock.
+// copyIn adds rows that are not in the table, and that nobody else can add meanwhile: the caller holds the kind's lock. They go
+// in Postgres's binary format, which spares it a third of the work of reading text.
 func (t *table) copyIn(ctx context.Context, tx pgx.Tx, rows []*row, now time.Time) error {
-	at := now.UTC().Format("2006-01-02 15:04:05.999999Z07:00")
 	// Made while Postgres takes in what came before.
 	reader, writer := io.Pipe()
 	go func() {
-		var b bytes.Buffer
+		const enough = 60 << 10
+		c := copier{table: t, now: now, buffer: make([]byte, 0, enough+enough/4)}
+		c.buffer = append(c.buffer, "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...) // without flags or an extension
 		for _, row := range rows {
-			t.copyRow(&b, row, at)
-			if b.Len() < 60<<10 {
+			c.row(row)
+			if len(c.buffer) < enough {
 				continue
 			}
-			if _, err := writer.Write(b.Bytes()); err != nil {
+			if _, err := writer.Write(c.buffer); err != nil {
 				return
 			}
-			b.Reset()
+			c.buffer = c.buffer[:0]
 		}
-		_, err := writer.Write(b.Bytes())
+		_, err := writer.Write(append(c.buffer, 0xff, 0xff)) // the end
 		_ = writer.CloseWithError(err)
 	}()
 	_, err := tx.Conn().PgConn().CopyFrom(ctx, reader, t.copy)
@@ -40,59 +46,120 @@ func (t *table) copyIn(ctx context.Context, tx pgx.Tx, rows []*row, now time.Tim
 	return err
 }
 
-// copyRow writes the row's line, its columns in the order in which newTable names them.
-func (t *table) copyRow(b *bytes.Buffer, row *row, now string) {
-	for _, value := range t.mapping.Row(row.known) {
-		if value == nil {
-			b.WriteString(`\N`)
-		} else {
-			copyText(b, *value)
-		}
-		b.WriteByte('\t')
-	}
-	raw, original := t.raw(row)
-	if raw == nil {
-		b.WriteString(`\N`)
-	} else {
-		copyText(b, *raw)
-	}
-	if original == nil {
-		b.WriteString("\t\\N")
-	} else {
-		b.WriteString("\t\\\\x" + hex.EncodeToString(original))
-	}
-	b.WriteString("\t" + strconv.FormatInt(row.hash, 10) + "\t" + now + "\t\\N")
-	if t.erasable() {
-		if row.erased {
-			b.WriteString("\t" + now)
-		} else {
-			b.WriteString("\t\\N")
-		}
-	}
-	b.WriteString("\t" + strconv.FormatInt(row.changed, 10) + "\n")
+// copier writes rows as COPY's binary format has them.
+type copier struct {
+	table    *table
+	now      time.Time
+	splitter splitter
+	buffer   []byte
 }
 
-// copyText escapes what COPY's text format takes for its own.
-func copyText(b *bytes.Buffer, s string) {
-	from := 0
-	for i := range len(s) {
-		var escaped byte
-		switch s[i] {
-		case '\\':
-			escaped = '\\'
-		case '\n':
-			escaped = 'n'
-		case '\r':
-			escaped = 'r'
-		case '\t':
-			escaped = 't'
-		default:
-			continue
+// row appends the row, its columns in the order in which newTable names them.
+func (c *copier) row(row *row) {
+	t := c.table
+	get := func(field string) (json.RawMessage, bool) { value, found := row.known[field]; return value, found }
+	if row.known == nil {
+		object, _ := c.splitter.split(row.body)
+		get = func(field string) (json.RawMessage, bool) {
+			if i, found := object.find(field); found {
+				return object[i].value, true
+			}
+			return nil, false
 		}
-		b.WriteString(s[from:i])
-		b.WriteByte('\\')
-		b.WriteByte(escaped)
-		from = i + 1
 	}
-	b.WriteString(s[from:])
+	count := len(t.mapping.Columns) + 6
+	if t.erasable() {
+		count++
+	}
+	c.buffer = binary.BigEndian.AppendUint16(c.buffer, uint16(count))
+	for _, column := range t.mapping.Columns {
+		value := column.In(get)
+		c.field(func(b []byte) ([]byte, bool) { return appendBinary(b, column.Type, value) })
+	}
+	raw, original := t.raw(row)
+	c.field(func(b []byte) ([]byte, bool) { return append(append(b, jsonbVersion), raw...), raw != nil })
+	c.field(func(b []byte) ([]byte, bool) { return append(b, original...), original != nil })
+	c.number(row.hash)
+	c.number(sinceEpoch(c.now))
+	c.null()
+	switch {
+	case row.erased:
+		c.number(sinceEpoch(c.now))
+	case t.erasable():
+		c.null()
+	}
+	c.number(row.changed)
+}
+
+// field appends what write appends, with its length; null where write says that there is nothing.
+func (c *copier) field(write func(b []byte) (_ []byte, ok bool)) {
+	from := len(c.buffer)
+	b, ok := write(append(c.buffer, 0, 0, 0, 0))
+	if !ok {
+		c.null()
+		return
+	}
+	binary.BigEndian.PutUint32(b[from:], uint32(len(b)-from-4))
+	c.buffer = b
+}
+
+func (c *copier) number(n int64) {
+	c.field(func(b []byte) ([]byte, bool) { return binary.BigEndian.AppendUint64(b, uint64(n)), true })
+}
+
+func (c *copier) null() { c.buffer = append(c.buffer, 0xff, 0xff, 0xff, 0xff) }
+
+const jsonbVersion = 1
+
+// sinceEpoch is how Postgres writes a time: in microseconds since the year 2000.
+func sinceEpoch(at time.Time) int64 { return at.UnixMicro() - 946_684_800_000_000 }
+
+// pgTypes knows how Postgres writes what is more than bytes.
+var pgTypes = pgtype.NewMap()
+
+// appendBinary appends what Convert gives, in Postgres's binary form; ok is false for null.
+func appendBinary(b []byte, as mappings.Type, value json.RawMessage) (_ []byte, ok bool) {
+	var rich any
+	var oid uint32
+	switch as {
+	case mappings.Text:
+		return mappings.AppendText(b, value)
+	case mappings.TimestampTZ:
+		at, ok := mappings.Time(value)
+		return binary.BigEndian.AppendUint64(b, uint64(sinceEpoch(at))), ok
+	case mappings.TextArray:
+		if rich, ok = mappings.Texts(value); !ok {
+			return b, false
+		}
+		oid = pgtype.TextArrayOID
+	default:
+		text := as.Convert(value)
+		if text == nil {
+			return b, false
+		}
+		switch as {
+		case mappings.Boolean:
+			rich, oid = *text == "true", pgtype.BoolOID
+		case mappings.JSONB:
+			return append(append(b, jsonbVersion), *text...), true
+		case mappings.Numeric:
+			rich, oid = numeric(*text), pgtype.NumericOID
+		}
+	}
+	encoded, err := pgTypes.Encode(oid, pgtype.BinaryFormatCode, rich, b)
+	if err != nil || encoded == nil {
+		return b, false
+	}
+	return encoded, true
+}
+
+// numeric reads a number as JSON writes it.
+func numeric(text string) (n pgtype.Numeric) {
+	digits, exponent, _ := strings.Cut(strings.ToLower(text), "e")
+	if n.Scan(digits) != nil {
+		return pgtype.Numeric{}
+	}
+	power, _ := strconv.Atoi(exponent) // none is 0
+	n.Exp += int32(power)
+	return n
 }

@@ -95,3 +95,14 @@ func (f fields) get(key string) []byte {
 func (f fields) find(key string) (int, bool) {
 	return slices.BinarySearchFunc(f, key, func(f field, key string) int { return bytes.Compare(f.key, []byte(key)) })
 }
+
+// member gives a field of an object that has not been taken apart, nil where it has none.
+func member(object []byte, name string) (value []byte) {
+	all, _ := leadgridapi.Members(object)
+	for key, text := range all {
+		if string(key) == name {
+			value = text // the last one counts
+		}
+	}
+	return value
+}

@@ -21,9 +21,12 @@ type entered struct {
 	known          bool // the dossier was known before
 }
 
-// enter notes a dossier that a read shows in another stage than it is known in.
-func (s *state) enter(row *row, merged mappings.Object, read *Read) {
+// enter notes a dossier that a read shows in another stage than it is known in. Merged is nil where nothing was known of it.
+func (s *state) enter(row *row, shown *sighting, merged mappings.Object, read *Read) {
 	stage := text(merged, "current_stage_id")
+	if merged == nil {
+		stage = stringIn(member(shown.body, "current_stage_id"))
+	}
 	if stage == "" || row.exists && stage == text(row.known, "current_stage_id") {
 		return
 	}

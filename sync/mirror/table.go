@@ -82,7 +82,7 @@ func newTable(mapping *mappings.Table, lock int) *table {
 	t.upsert = fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM unnest(%s) AS x (%s) ON CONFLICT (%s) DO UPDATE SET %s",
 		t.name, strings.Join(names, ", "), strings.Join(values, ", "), strings.Join(params, ", "),
 		strings.Join(fields, ", "), quoteAll(mapping.Key), strings.Join(sets, ", "))
-	t.copy = fmt.Sprintf("COPY %s (%s) FROM STDIN", t.name, strings.Join(names, ", "))
+	t.copy = fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT binary)", t.name, strings.Join(names, ", "))
 	return t
 }
 
@@ -162,10 +162,15 @@ func (t *table) upsertArgs(rows []*row) []any {
 	hashes := make([]int64, len(rows))
 	erased := make([]bool, len(rows))
 	for j, row := range rows {
-		for i, value := range t.mapping.Row(row.known) {
+		for i, value := range t.mapping.Row(row.object()) {
 			columns[i][j] = value
 		}
-		columns[len(columns)-1][j], originals[j] = t.raw(row)
+		raw, original := t.raw(row)
+		if raw != nil {
+			text := string(raw)
+			columns[len(columns)-1][j] = &text
+		}
+		originals[j] = original
 		hashes[j], erased[j] = row.hash, row.erased
 	}
 	args := make([]any, 0, len(columns)+4)
@@ -189,7 +194,7 @@ func numbersOf(rows []*row) []int64 {
 }
 
 // raw gives what _raw and _original hold of a row.
-func (t *table) raw(row *row) (raw *string, original []byte) {
+func (t *table) raw(row *row) (raw json.RawMessage, original []byte) {
 	if t.mapping.Raw == mappings.RawDrop || row.rawless {
 		return nil, nil
 	}
@@ -197,12 +202,11 @@ func (t *table) raw(row *row) (raw *string, original []byte) {
 	if body == nil {
 		body = encode(row.known)
 	}
-	fits, same := mappings.StorableJSON(body)
+	raw, same := mappings.StorableJSON(body)
 	if !same {
 		original = body
 	}
-	text := string(fits)
-	return &text, original
+	return raw, original
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }

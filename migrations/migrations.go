@@ -1,7 +1,7 @@
 // Package migrations creates and upgrades the database schema: our own tables with goose, River's with its migrator.
 //
-// Every step is additive, so that customers' views keep working, and the previous version's programs keep working on
-// the new schema while a deployment rolls.
+// Every step is additive, so that customers' views keep working, and so do the previous version's programs while a deployment
+// rolls out.
 package migrations
 
 import (
@@ -23,28 +23,28 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// Files holds the SQL of every step, named NNNNN_what.sql.
+// Files returns the SQL of every step, named NNNNN_what.sql.
 func Files() fs.FS { return files }
 
-// versionTable is where goose keeps which steps have run, in the mirror's schema.
+// versionTable, in the mirror's schema, is where goose records which steps have run.
 const versionTable = "sync_migrations"
 
-// lockKey is the advisory lock that one migration at a time holds, chosen once and never changed.
+// lockKey is the advisory lock that lets one migration run at a time. It was chosen once and never changes.
 const lockKey = 0x6c656164_67726964 // "leadgrid"
 
-// Schemas names the two schemas everything lives in.
+// Schemas names the two schemas.
 type Schemas struct {
 	Mirror string // the mirrored tables and our own bookkeeping
 	Queue  string // River's tables
 }
 
-// ErrBehind says that the schema is older than this program needs.
+// ErrBehind means that the schema is older than this program needs.
 var ErrBehind = errors.New("the database schema is not up to date: run `worker migrate`")
 
 // Up brings the database that config points at to the newest schema. Several may run it at once: one works and the
 // others wait for it. The role needs CREATE on the database only while the schemas do not exist yet.
 func Up(ctx context.Context, config *pgx.ConnConfig, schemas Schemas) error {
-	// The lock sits on a connection of its own: River's migrator and goose open theirs as they like.
+	// The lock needs its own connection: River's migrator and goose open theirs as they like.
 	locker, err := pgx.ConnectConfig(ctx, config.Copy())
 	if err != nil {
 		return fmt.Errorf("connect to migrate: %w", err)
@@ -119,7 +119,7 @@ func upQueue(ctx context.Context, config *pgx.ConnConfig, schema string) error {
 	return err
 }
 
-// Check returns nil when the schema is at least as new as this program needs, ErrBehind when it is older.
+// Check returns nil if the schema is at least as new as this program needs, and ErrBehind if it is older.
 func Check(ctx context.Context, pool *pgxpool.Pool, schemas Schemas) error {
 	var have int64
 	err := pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+
@@ -144,8 +144,8 @@ func Check(ctx context.Context, pool *pgxpool.Pool, schemas Schemas) error {
 	return nil
 }
 
-// queueBehind says whether River's tables are older than this River. Its migrator cannot be asked: it takes steps that it
-// does not know, those of a newer release, for an error.
+// queueBehind reports whether River's tables are older than this River. River's migrator cannot be asked: it fails on steps that
+// it does not know, those of a newer release.
 func queueBehind(ctx context.Context, pool *pgxpool.Pool, migrator *rivermigrate.Migrator[pgx.Tx], schema string) (bool, error) {
 	var have int
 	err := pool.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM `+pgx.Identifier{schema, "river_migration"}.Sanitize()+
@@ -170,7 +170,7 @@ func Newest() int64 {
 	return version
 }
 
-// isUndefined tells a table or schema that does not exist yet from other trouble.
+// isUndefined reports whether the error is about a table or schema that does not exist.
 func isUndefined(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (pgErr.Code == "42P01" || pgErr.Code == "3F000")

@@ -1,6 +1,6 @@
-// Package access knows whether LeadGrid may be asked at all. A key that is refused, a plan without API access or a key of
-// another organization pauses everything, a missing scope pauses what needs it; a paused scope is probed slowly, by one
-// replica at a time, and opens by itself.
+// Package access knows whether LeadGrid may be asked at all. A refused key, a plan without API access or a key of another
+// organization pauses everything; a missing scope pauses what needs it. One replica at a time probes a paused scope now and
+// then, and the first success ends the pause. Start reading at Gate.
 package access
 
 import (
@@ -32,7 +32,7 @@ const (
 // DefaultProbeEvery is how long a paused scope rests between two probes.
 const DefaultProbeEvery = time.Minute
 
-// PausedError says that nothing was sent because LeadGrid refuses this key, and when it will be tried again.
+// PausedError means that nothing was sent because LeadGrid refuses this key. It says when LeadGrid will be asked again.
 type PausedError struct {
 	Scope   string
 	Reason  string
@@ -58,8 +58,8 @@ func New(pool *pgxpool.Pool, every time.Duration) *Gate {
 	return &Gate{pool: pool, every: cmp.Or(every, DefaultProbeEvery)}
 }
 
-// Check returns nil when a request that needs the scopes may be sent, and a *PausedError otherwise. When a probe is due,
-// the first caller gets nil and the others wait for what it finds.
+// Check returns nil if a request that needs the scopes may be sent, otherwise a *PausedError. When a probe is due, the first
+// caller gets nil, and the others the error until that caller's request has succeeded.
 func (g *Gate) Check(ctx context.Context, scopes ...string) error {
 	pauses, err := g.current(ctx)
 	if err != nil {
@@ -84,7 +84,7 @@ func concerns(paused string, scopes []string) bool {
 	return paused == Everything || slices.Contains(scopes, paused)
 }
 
-// claimProbe lets one caller through per interval.
+// claimProbe lets one caller per interval through.
 func (g *Gate) claimProbe(ctx context.Context, scope string) (bool, error) {
 	tag, err := g.pool.Exec(ctx,
 		`UPDATE sync_pauses SET probe_at = now() + $2::interval WHERE scope = $1 AND probe_at <= now()`, scope, g.every)
@@ -94,7 +94,7 @@ func (g *Gate) claimProbe(ctx context.Context, scope string) (bool, error) {
 	return tag.RowsAffected() == 1, nil
 }
 
-// current gives the pauses, at most a second old.
+// current returns the pauses as they were at most a second ago.
 func (g *Gate) current(ctx context.Context) ([]PausedError, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -115,7 +115,7 @@ func (g *Gate) forget() {
 	g.mu.Unlock()
 }
 
-// Pauses lists what keeps us from asking LeadGrid.
+// Pauses lists the reasons why LeadGrid is not asked at the moment.
 func Pauses(ctx context.Context, pool *pgxpool.Pool) ([]PausedError, error) {
 	rows, err := pool.Query(ctx, `SELECT scope, reason, message, probe_at FROM sync_pauses ORDER BY since, scope`)
 	if err != nil {
@@ -128,8 +128,8 @@ func Pauses(ctx context.Context, pool *pgxpool.Pool) ([]PausedError, error) {
 	return pauses, nil
 }
 
-// Refused notes an answer that closes the gate: 401 and 402 for everything, 403 for the scope that was missing. Other
-// errors change nothing. It reports whether the error was such a refusal.
+// Refused closes the gate if err is a refusal: 401 and 402 for everything, 403 for the scopes that the request needed. It
+// reports whether err was one.
 func (g *Gate) Refused(ctx context.Context, err error, scopes ...string) (bool, error) {
 	switch {
 	case errors.Is(err, leadgridapi.ErrUnauthorized):
@@ -150,7 +150,7 @@ func (g *Gate) Refused(ctx context.Context, err error, scopes ...string) (bool, 
 	return false, nil
 }
 
-// request says which one LeadGrid refused: it may be refusing that one alone.
+// request names the request that LeadGrid refused: it may be the only one it refuses.
 func request(err error) string {
 	refusal, ok := errors.AsType[*leadgridapi.Error](err)
 	if !ok {
@@ -177,13 +177,13 @@ func (g *Gate) pause(ctx context.Context, scope, reason, message string) error {
 	return nil
 }
 
-// Answered notes that LeadGrid answered a request that needed the scopes, which opens what a refusal had closed. It
-// costs nothing while nothing is paused.
+// Answered opens the gate for the scopes: LeadGrid has just answered a request that needed them. It costs nothing while nothing
+// is paused.
 func (g *Gate) Answered(ctx context.Context, scopes ...string) error {
 	return g.open(ctx, append(scopes, Everything), Unauthorized, PlanRequired, Forbidden)
 }
 
-// Proven notes that an answer was about the mirrored organization.
+// Proven opens the gate that Foreign has closed: an answer came from the mirrored organization.
 func (g *Gate) Proven(ctx context.Context) error {
 	return g.open(ctx, []string{Everything}, OtherOrganization)
 }
@@ -201,7 +201,7 @@ func (g *Gate) open(ctx context.Context, scopes []string, reasons ...string) err
 	return nil
 }
 
-// ProbeNow makes every pause's next probe due at once: somebody is waiting, perhaps having just changed the key.
+// ProbeNow makes every pause's next probe due at once, for somebody who waits and may just have changed the key.
 func (g *Gate) ProbeNow(ctx context.Context) error {
 	defer g.forget()
 	if _, err := g.pool.Exec(ctx, `UPDATE sync_pauses SET probe_at = now()`); err != nil {

@@ -1,4 +1,5 @@
-// Package events stores webhook events by group commit, and reads from LeadGrid what they point to.
+// Package events takes in webhook events and follows them up: an Intake, in the receiver, stores events by group commit, and a
+// Processor, in the worker, reads from LeadGrid what they name.
 package events
 
 import (
@@ -7,22 +8,22 @@ import (
 	"github.com/riverqueue/river"
 )
 
-// Queue is the River queue in which events are processed, apart from everything that may take long.
+// Queue is the River queue of events. Nothing that may take long shares it.
 const Queue = "events"
 
-// FlushArgs asks for the events of one flush to be processed. It holds a number only: River indexes its arguments, and a
-// payload in them would cost more than the event itself (and would have to be erased with the person it names).
+// FlushArgs asks for the events of one flush to be processed. It only holds a number: River indexes a job's arguments, and a
+// payload there would cost more than the event itself, and would have to be erased with the person it names.
 type FlushArgs struct {
 	Flush int64 `json:"flush"`
-	// After is the observation that reads must have begun after, where that is not the flush itself: a replay's.
+	// After, in a replay, is the observation after which reads must have begun; otherwise that is the flush.
 	After int64 `json:"after,omitempty"`
 }
 
 // Kind is stored with every job: it never changes.
 func (FlushArgs) Kind() string { return "leadgrid_events" }
 
-// InsertOpts puts the job where the events are processed, and lets it try until LeadGrid answers: River's 25 attempts
-// would throw the events away within hours.
+// InsertOpts puts the job into Queue, and lets it try until LeadGrid answers: with River's 25 attempts, an outage of some hours
+// would lose the events.
 func (FlushArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: Queue, MaxAttempts: math.MaxInt16}
 }

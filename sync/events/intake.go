@@ -22,9 +22,9 @@ import (
 )
 
 var (
-	// ErrBusy says that as many events are waiting to be stored as the intake holds.
+	// ErrBusy means that the intake already holds as many waiting events as it can.
 	ErrBusy = errors.New("too many events are waiting to be stored")
-	// ErrClosed says that the intake takes no more events.
+	// ErrClosed means that the intake takes no more events.
 	ErrClosed = errors.New("the intake is closed")
 )
 
@@ -34,12 +34,12 @@ type Received struct {
 	At   time.Time
 }
 
-// Stored says what an event was kept as.
+// Stored says how an event was stored.
 type Stored struct {
-	ID        string // LeadGrid's, or sha256:… of the body where it has none that can be used
-	Type      string // empty where it has none
-	Odd       string // why it was not understood, empty when it was
-	Duplicate bool   // the same bytes had been stored before
+	ID        string // LeadGrid's, or sha256:… of the body if that has no usable id
+	Type      string // empty if it has none
+	Odd       string // why it was not understood, empty if it was
+	Duplicate bool   // the same bytes were already stored
 }
 
 // Options are the limits of an Intake. The zero value of each means the default.
@@ -48,25 +48,25 @@ type Options struct {
 	MaxBytes  int           // bytes of bodies in one transaction, exceeded by at most one body; 8 MiB
 	Waiting   int           // events that may wait for their transaction; 4096
 	Flushers  int           // transactions under way at once; 2
-	Beside    int           // events for which a transaction begins beside another, instead of after it; 32
-	Patience  time.Duration // how long a database in trouble is tried again before events are refused; 3 s
+	Beside    int           // how many waiting events make a transaction begin while another is under way; 32
+	Patience  time.Duration // how long a failing database is tried again before events are refused; 3 s
 
 	// Mapping says what may be kept of a payload; nil keeps all of it.
 	Mapping *mappings.Mapping
 
-	// Flushed, if not nil, is told of every transaction that ended, from several goroutines.
+	// Flushed, if not nil, is called after every transaction, from several goroutines.
 	Flushed func(Flush)
 }
 
-// Flush is how a transaction went.
+// Flush describes a transaction that has ended.
 type Flush struct {
-	Events   int           // in it, those repeated included
-	Duration time.Duration // all attempts together
-	Err      error         // why it was given up
+	Events   int           // how many it held, duplicates included
+	Duration time.Duration // of all attempts together
+	Err      error         // why it was given up, nil if it was not
 }
 
-// Intake stores webhook events by group commit: whatever has gathered while the last transaction was under way goes into
-// the next one, so that nobody waits for a timer and a busy receiver commits once for hundreds of events.
+// Intake stores webhook events by group commit: all events that arrive during one transaction go into the next. So nobody
+// waits for a timer, and a busy receiver commits once for hundreds of events.
 type Intake struct {
 	pool     *pgxpool.Pool
 	jobs     *river.Client[pgx.Tx]
@@ -75,9 +75,9 @@ type Intake struct {
 	flushers sync.WaitGroup
 
 	mu       sync.Mutex
-	arrived  *sync.Cond // that due may have become true
+	arrived  *sync.Cond // signalled when due may have become true
 	waiting  []*arrival
-	underWay int // transactions
+	underWay int // number of transactions
 	closed   bool
 }
 
@@ -85,7 +85,7 @@ type Intake struct {
 type arrival struct {
 	row
 	span    trace.SpanContext
-	settled chan settlement // holds one, so that a caller who has left blocks nobody
+	settled chan settlement // buffers one, so that a caller who has left blocks nobody
 }
 
 // settlement is how a flush ended for one arrival.
@@ -95,8 +95,8 @@ type settlement struct {
 	err       error
 }
 
-// NewIntake starts an Intake. The jobs client only inserts; its FetchCooldown also limits how often a worker is woken, so
-// keep it low. Close ends what NewIntake starts.
+// NewIntake starts an Intake, which Close ends. The jobs client only inserts; keep its FetchCooldown low, as that also limits how
+// often a worker is woken.
 func NewIntake(pool *pgxpool.Pool, jobs *river.Client[pgx.Tx], options Options) *Intake {
 	options.MaxEvents = cmp.Or(options.MaxEvents, 512)
 	options.MaxBytes = cmp.Or(options.MaxBytes, 8<<20)
@@ -115,8 +115,8 @@ func NewIntake(pool *pgxpool.Pool, jobs *river.Client[pgx.Tx], options Options) 
 	return in
 }
 
-// Add returns once the event is committed. After an error, also that of ctx, it may or may not have been: the sender's
-// next attempt is then a duplicate, which costs nothing.
+// Add returns once the event is committed. After an error, including ctx's, it may be committed or not: if so, the sender's
+// next attempt is a harmless duplicate.
 func (in *Intake) Add(ctx context.Context, received Received) (Stored, error) {
 	a := &arrival{row: newRow(received, in.options.Mapping), span: tracing.Of(ctx), settled: make(chan settlement, 1)}
 	if err := in.enqueue(a); err != nil {
@@ -149,13 +149,13 @@ func (in *Intake) enqueue(a *arrival) error {
 	return nil
 }
 
-// due says whether a transaction should begin now. Beside another one it pays only for many events: a few go further by
-// waiting for the next than by a commit of their own, which would take the processors from all.
+// due reports whether a transaction should begin now. While another is under way that only pays for many events: a few are
+// better off in the next transaction than in a commit of their own, which would take processor time from all.
 func (in *Intake) due() bool {
 	return len(in.waiting) > 0 && (in.underWay == 0 || in.closed) || len(in.waiting) >= in.options.Beside
 }
 
-// Waiting is how many events wait for their transaction to begin.
+// Waiting returns how many events wait for their transaction to begin.
 func (in *Intake) Waiting() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -172,14 +172,14 @@ func (in *Intake) Close() {
 }
 
 func (in *Intake) run() {
-	var trouble time.Time // since when every transaction has failed; zero when the last one did not
+	var trouble time.Time // since when every transaction has failed; zero if the last one succeeded
 	for {
 		batch := in.gather()
 		if batch == nil {
 			return
 		}
 		if trouble.IsZero() {
-			trouble = time.Now() // of this flush, should it fail
+			trouble = time.Now() // in case this flush fails
 		}
 		if in.flush(batch, trouble.Add(in.options.Patience)) == nil {
 			trouble = time.Time{}
@@ -190,7 +190,7 @@ func (in *Intake) run() {
 	}
 }
 
-// gather waits until a transaction is due and takes what waits then, nothing once the intake is closed and empty.
+// gather waits until a transaction is due and takes the waiting events for it. It returns nil once the intake is closed and empty.
 func (in *Intake) gather() []*arrival {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -213,7 +213,7 @@ func (in *Intake) gather() []*arrival {
 	return batch
 }
 
-// flush stores a batch and tells everybody in it how that went.
+// flush stores a batch and reports the result to each event's caller.
 func (in *Intake) flush(batch []*arrival, deadline time.Time) error {
 	first := make(map[digest]*arrival, len(batch))
 	rows := make([]row, 0, len(batch))
@@ -250,16 +250,16 @@ func (in *Intake) flush(batch []*arrival, deadline time.Time) error {
 	return err
 }
 
-// newRow makes of a body what will be stored of it: where the mapping keeps something out, of an odd one only its hash.
+// newRow turns a body into the row to store. If the mapping leaves anything out, only the hash is kept of an odd body.
 func newRow(received Received, mapping *mappings.Mapping) row {
 	r := row{raw: received.Body, digest: sha256.Sum256(received.Body), receivedAt: received.At}
 	event, err := leadgridapi.ParseEvent(received.Body)
 	r.id = event.ID
 	if err != nil {
 		r.odd = strings.TrimPrefix(err.Error(), leadgridapi.ErrOddEvent.Error()+": ")
-		// What Postgres cannot hold is kept as bytes only; that the event points to a dossier is worth knowing all the same.
+		// A body that Postgres cannot hold as JSON is kept as bytes, but we still want the dossier that the event names.
 		if fits, same := mappings.Storable(received.Body); !same {
-			event, _ = leadgridapi.ParseEvent(fits) // empty, if that is not all that is odd
+			event, _ = leadgridapi.ParseEvent(fits) // empty if more than that is odd
 		}
 	}
 	r.eventType, r.createdAt, r.dossierID, r.stageID = event.Type, event.CreatedAt, event.DossierID, event.StageID

@@ -16,18 +16,18 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 )
 
-// readers is how many dossiers of one flush are read side by side.
+// readers is how many dossiers of a flush are read concurrently.
 const readers = 8
 
-// Processor reads what events point to. An event is a hint to read, never data (promise 3); only the stage and the time
-// of a stage_changed event go to the stage history.
+// Processor reads what events name. An event is a hint to read, never data (promise 3); only stage and time of a stage_changed
+// event go into the stage history.
 type Processor struct {
 	observer *observe.Observer
 	mirror   *mirror.Mirror
-	fatal    func(error) bool // an error that every other dossier of the flush would meet as well
+	fatal    func(error) bool // reports an error that every other dossier of the flush would also meet
 }
 
-// NewProcessor returns a Processor. Where fatal reports true of an error, the rest of a flush is left for later.
+// NewProcessor returns a Processor. On an error for which fatal reports true, it leaves the rest of the flush for later.
 func NewProcessor(observer *observe.Observer, fatal func(error) bool) *Processor {
 	return &Processor{observer: observer, mirror: observer.Mirror(), fatal: fatal}
 }
@@ -35,7 +35,7 @@ func NewProcessor(observer *observe.Observer, fatal func(error) bool) *Processor
 // seenFunc reports whether an object, as the ledger names it, has been read recently enough.
 type seenFunc func(ctx context.Context, kind, id string) (bool, error)
 
-// hint is what a flush's events say about one dossier.
+// hint sums up what a flush's events say about one dossier.
 type hint struct {
 	DossierID string
 	Notes     bool // a note was added
@@ -43,15 +43,14 @@ type hint struct {
 
 // Report says what processing a flush did.
 type Report struct {
-	Dossiers int // that its events named
-	Read     int // that had to be read
+	Dossiers int // dossiers that its events name
+	Read     int // reads that were necessary
 	Changed  int // rows written
 }
 
-// Process reads every dossier that the flush's events name and that no read begun since has told about; since the flush, or
-// the replay that asks for it again. It may be called
-// again after an error: what has been read is not read again. Then, inside the transaction that marks the flush as
-// processed, it calls done.
+// Process reads every dossier that the flush's events name, unless a read that began after the flush (or after the replay that
+// asks for it again) has already covered it. It then calls done in the transaction that marks the flush as processed. After an
+// error it may be called again, and does not repeat finished reads.
 func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pgx.Tx, receivedAt time.Time) error) (Report, error) {
 	flush, since := args.Flush, max(args.Flush, args.After)
 	receivedAt, err := p.recordStages(ctx, flush)
@@ -74,7 +73,7 @@ func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pg
 	})
 }
 
-// Recheck reads again, once no replica of LeadGrid can be behind the events any more, what Process read.
+// Recheck repeats what Process read, at a time when no replica of LeadGrid can still lag behind the events.
 func (p *Processor) Recheck(ctx context.Context, flush int64) (Report, error) {
 	var receivedAt time.Time
 	err := p.mirror.Pool().QueryRow(ctx, `SELECT received_at FROM sync_flushes WHERE flush = $1`, flush).Scan(&receivedAt)
@@ -91,7 +90,7 @@ func (p *Processor) Recheck(ctx context.Context, flush int64) (Report, error) {
 	})
 }
 
-// recordStages puts the flush's stage_changed events into the history.
+// recordStages adds the flush's stage_changed events to the stage history.
 func (p *Processor) recordStages(ctx context.Context, flush int64) (receivedAt time.Time, err error) {
 	pool := p.mirror.Pool()
 	err = pool.QueryRow(ctx, `SELECT received_at FROM sync_flushes WHERE flush = $1`, flush).Scan(&receivedAt)
@@ -116,8 +115,7 @@ func (p *Processor) recordStages(ctx context.Context, flush int64) (receivedAt t
 	return receivedAt, p.mirror.InTx(ctx, func(tx pgx.Tx) error { return p.mirror.RecordStages(ctx, tx, entered) })
 }
 
-// readAll reads the dossiers that the flush names, several at once, each on its own: one that fails does not keep the
-// others from being read.
+// readAll reads the dossiers that the flush names, several at once. One that fails does not keep the others from being read.
 func (p *Processor) readAll(ctx context.Context, flush int64, seen seenFunc) (Report, error) {
 	rows, err := p.mirror.Pool().Query(ctx, `
 		SELECT dossier_id, bool_or(type = 'note.created') FROM webhook_events
@@ -158,8 +156,8 @@ func (p *Processor) readAll(ctx context.Context, flush int64, seen seenFunc) (Re
 	return report, errors.Join(failures...)
 }
 
-// read brings one dossier up to date: the dossier itself; its notes if one was added; and, where they have never been
-// read, its notes and links.
+// read brings one dossier up to date: the dossier itself, its notes if one was added, and its notes and links if they have never
+// been read.
 func (p *Processor) read(ctx context.Context, flush int64, hint hint, seen seenFunc) (report Report, err error) {
 	done, err := seen(ctx, string(mappings.Dossiers), hint.DossierID)
 	if err != nil {
@@ -196,7 +194,7 @@ func (p *Processor) read(ctx context.Context, flush int64, hint hint, seen seenF
 			continue
 		}
 		if !list.wanted {
-			// Read since the flush, but not late enough: for a new dossier, which is read once more. Read before: known.
+			// A list first read after the flush is a new dossier's, and is read once more. One read before is known.
 			last, err := p.mirror.LastRead(ctx, ledger, hint.DossierID)
 			if err != nil {
 				return report, err
@@ -208,7 +206,7 @@ func (p *Processor) read(ctx context.Context, flush int64, hint hint, seen seenF
 		report.Read++
 		result, err := list.read(ctx, hint.DossierID)
 		if scopeMissing(err) {
-			continue // the dossier is mirrored; what the key may not read is reported by the gate
+			continue // the dossier itself is mirrored; the gate reports what the key may not read
 		}
 		if err != nil {
 			return report, err
@@ -218,14 +216,15 @@ func (p *Processor) read(ctx context.Context, flush int64, hint hint, seen seenF
 	return report, nil
 }
 
-// LaggingError says that LeadGrid showed a dossier older than it is known: a replica that lags. It is read again.
+// LaggingError means that LeadGrid showed an older version of a dossier than is known, as a lagging replica does. The dossier
+// must be read again.
 type LaggingError struct{ DossierID string }
 
 func (e *LaggingError) Error() string {
 	return fmt.Sprintf("LeadGrid showed dossier %s older than it is known; it will be read again", e.DossierID)
 }
 
-// RecheckArgs asks for what a flush's events pointed to to be read once more, when replicas have caught up.
+// RecheckArgs asks for a flush's dossiers to be read once more, when replicas have caught up.
 type RecheckArgs struct {
 	Flush int64 `json:"flush"`
 }

@@ -9,9 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// queuedTx is a transaction that sends nothing yet: what River would write through it is put into a batch, to be sent with
-// all else that is to be committed at once. A flush so takes one round trip less for the job, one less for its
-// announcement and one less for COMMIT, and everybody in it waits for each.
+// queuedTx is a pgx.Tx that sends nothing: it puts what River writes into a batch, to be sent together with the events. That
+// saves a flush one round trip for the job, one for its notification and one for COMMIT, and every sender waits for each.
 type queuedTx struct {
 	*connection
 	batch *pgx.Batch
@@ -22,13 +21,13 @@ type connection = pgx.Conn
 
 var _ pgx.Tx = (*queuedTx)(nil)
 
-// Exec puts a statement into the batch, whose result has the error, if any.
+// Exec puts a statement into the batch. Its error, if any, shows in the batch's result.
 func (tx *queuedTx) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	tx.batch.Queue(sql, args...)
 	return pgconn.CommandTag{}, nil
 }
 
-// CopyFrom puts an INSERT of the same rows into the batch: a COPY cannot be part of one.
+// CopyFrom puts an INSERT of the same rows into the batch, which cannot hold a COPY.
 func (tx *queuedTx) CopyFrom(_ context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (n int64, err error) {
 	names, places := make([]string, len(columns)), make([]string, len(columns))
 	for i, column := range columns {
@@ -45,10 +44,10 @@ func (tx *queuedTx) CopyFrom(_ context.Context, table pgx.Identifier, columns []
 	return n, rows.Err()
 }
 
-// Commit is left to who sends the batch: without a BEGIN, all of it is one transaction.
+// Commit does nothing: whoever sends the batch commits it, since without a BEGIN it is one transaction.
 func (tx *queuedTx) Commit(context.Context) error { return nil }
 
-// Rollback is to not send the batch.
+// Rollback does nothing: not to send the batch is enough.
 func (tx *queuedTx) Rollback(context.Context) error { return nil }
 
 // Conn returns the connection below.

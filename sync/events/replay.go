@@ -9,15 +9,15 @@ import (
 	"github.com/riverqueue/river"
 )
 
-// Replayed says what a replay asked for.
+// Replayed counts what a replay asked for.
 type Replayed struct {
 	Flushes int   `json:"flushes"`
-	Events  int64 `json:"events"` // in them
+	Events  int64 `json:"events"` // in those flushes
 }
 
-// Replay asks, in the caller's transaction, for all flushes to be processed again that hold an event received since then, of
-// that type if one is given. What their events name is read from LeadGrid again; nothing is taken from the events
-// themselves but the stage history, where each counts once.
+// Replay asks, in the caller's transaction, for all flushes to be processed again that hold an event received since a time, and
+// of eventType if that is not empty. What their events name is read from LeadGrid again. The events themselves are used for
+// the stage history only, where each counts once.
 func Replay(ctx context.Context, tx pgx.Tx, jobs *river.Client[pgx.Tx], since time.Time, eventType string) (replayed Replayed, err error) {
 	defer func() {
 		if err != nil {
@@ -28,7 +28,7 @@ func Replay(ctx context.Context, tx pgx.Tx, jobs *river.Client[pgx.Tx], since ti
 	if err := tx.QueryRow(ctx, `SELECT nextval('observations')`).Scan(&after); err != nil {
 		return replayed, err
 	}
-	// A flush that retention has forgotten is remembered.
+	// This also restores flushes that retention has forgotten.
 	rows, err := tx.Query(ctx, `
 		INSERT INTO sync_flushes (flush, events, received_at)
 		SELECT flush, count(*), min(received_at) FROM webhook_events

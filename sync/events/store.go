@@ -19,7 +19,7 @@ import (
 
 type digest = [sha256.Size]byte
 
-// row is one row of webhook_events on its way there. Empty texts and zero times are stored as null.
+// row is a row of webhook_events to be stored. Empty strings and zero times are stored as null.
 type row struct {
 	digest     digest
 	raw        []byte
@@ -32,23 +32,23 @@ type row struct {
 	odd        string
 }
 
-// fate is what became of a row whose transaction was committed.
+// fate is what became of a row once its transaction was committed.
 type fate struct {
-	stored bool   // false: it was there already
-	odd    string // why the database refused the payload, when it did
+	stored bool   // false if it was there already
+	odd    string // why the payload was refused, empty if it was not
 }
 
-// findKnown tells which events are there already, committed, so that what is repeated costs neither a write nor a
-// transaction. If not all are, it takes the flush's number, only now that all its events have been received: whatever read of
-// LeadGrid takes a higher number began after them, and so has seen what they tell of.
+// findKnown returns which events are already committed, so that duplicates cost neither a write nor a transaction. Unless all
+// are, it also takes the flush's number. By now all its events have been received, so any read of LeadGrid with a higher number
+// began later, and has seen what they announce.
 const findKnown = `
 SELECT digests, CASE WHEN coalesce(cardinality(digests), 0) < cardinality($1) THEN nextval('observations') END
 FROM (SELECT array_agg(digest) AS digests FROM webhook_events WHERE digest = ANY ($1::bytea[])) AS known`
 
-// storeEvents stores a flush. Rows go in by digest, so that two transactions with the same events wait for each other
-// instead of deadlocking; the one that waited then fails, and looks again: that is rare, and ON CONFLICT would cost a fifth
-// more, always. What is about somebody who was erased, and what was mapped by another mapping than the one applied last,
-// is kept without its payload.
+// storeEvents stores a flush. Rows are inserted in the order of their digests, so that two transactions with the same events
+// wait for each other instead of deadlocking. The one that waited then fails, and looks again; that is rare, while ON CONFLICT
+// would always cost a fifth more. Events about an erased person, and those reduced by another mapping than the one applied
+// last, are kept without their payload.
 const storeEvents = `
 WITH flush AS (
     INSERT INTO sync_flushes (flush, events) VALUES ($12, cardinality($1::bytea[]))
@@ -61,17 +61,17 @@ FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestam
          AS e (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd),
      LATERAL (SELECT $11 = (SELECT digest FROM sync_mapping) AND NOT (EXISTS (SELECT FROM erasures) AND EXISTS (
          SELECT FROM erasures s WHERE s.token = erasure_token('dossiers', e.dossier_id))) AS keep
-         OFFSET 0) AS kept` // OFFSET 0: once a row, and not once for each use
+         OFFSET 0) AS kept` // OFFSET 0: evaluate once per row, not once per use
 
 // attemptTimeout bounds one transaction, the wait for a connection included.
 const attemptTimeout = 5 * time.Second
 
-// conflicts is how often an attempt may find that somebody has just stored one of its events. Each time somebody has.
+// conflicts bounds how often an attempt may find that somebody else has just stored one of its events.
 const conflicts = 10
 
-// storePatiently stores rows, trying again while the database is in trouble and the deadline has not passed: senders may
-// never repeat an event, so a short failover should not cost any. Rows missing from the result were not stored, or not
-// surely, because of the error.
+// storePatiently stores rows, and retries while the database is in trouble and the deadline has not passed: senders may
+// never repeat an event, so a short failover must not lose any. Rows missing from the result may not have been stored; the
+// error says why.
 func (in *Intake) storePatiently(ctx context.Context, rows []row, deadline time.Time) (map[digest]fate, error) {
 	slices.SortFunc(rows, func(a, b row) int { return slices.Compare(a.digest[:], b.digest[:]) })
 	fates := make(map[digest]fate, len(rows))
@@ -84,8 +84,8 @@ func (in *Intake) storePatiently(ctx context.Context, rows []row, deadline time.
 	}
 }
 
-// store commits rows, in one transaction unless the database refuses the data of one of them: halves are then tried, down
-// to the row that is refused, so that it harms no other.
+// store commits rows in one transaction. If the database refuses one row's data, store tries each half by itself, down to that
+// row, so that it harms no other.
 func (in *Intake) store(ctx context.Context, rows []row, fates map[digest]fate) error {
 	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
@@ -96,7 +96,7 @@ func (in *Intake) store(ctx context.Context, rows []row, fates map[digest]fate) 
 	switch {
 	case err == nil:
 		for _, r := range rows {
-			if _, settled := fates[r.digest]; !settled { // by an attempt that failed later for others
+			if _, settled := fates[r.digest]; !settled { // by an earlier attempt that failed for other rows
 				_, repeated := known[r.digest]
 				fates[r.digest] = fate{stored: !repeated, odd: r.odd}
 			}
@@ -115,8 +115,8 @@ func (in *Intake) store(ctx context.Context, rows []row, fates map[digest]fate) 
 	}
 }
 
-// storeAtOnce is the transaction: the events, their flush and the job that will process it, or none of them. It returns which
-// events were there before. It takes two round trips, or one if all were.
+// storeAtOnce runs the transaction: it stores the events, their flush and the job that will process it, or nothing. It returns
+// which events were there before. It takes two round trips, or one if all were.
 func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (known map[digest]struct{}, err error) {
 	conn, err := in.pool.Acquire(ctx)
 	if err != nil {
@@ -150,7 +150,7 @@ func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (known map[digest
 	if _, err := in.jobs.InsertManyFastTx(ctx, &queuedTx{conn.Conn(), &batch}, []river.InsertManyParams{job}); err != nil {
 		return nil, err
 	}
-	return known, conn.SendBatch(ctx, &batch).Close() // which is where the commit fails, if it does
+	return known, conn.SendBatch(ctx, &batch).Close() // a failed commit shows here
 }
 
 func digests(rows []row) any {
@@ -175,7 +175,7 @@ func columns(rows []row) []any {
 	}
 }
 
-func column[T any](rows []row, of func(*row) T) pgtype.FlatArray[T] { // which pgx encodes without reflection
+func column[T any](rows []row, of func(*row) T) pgtype.FlatArray[T] { // pgx encodes it without reflection
 	values := make(pgtype.FlatArray[T], len(rows))
 	for i := range rows {
 		values[i] = of(&rows[i])
@@ -183,7 +183,7 @@ func column[T any](rows []row, of func(*row) T) pgtype.FlatArray[T] { // which p
 	return values
 }
 
-// payload is the bytes of an event that is understood.
+// payload returns the body if it was understood, otherwise nil.
 func (r *row) payload() []byte {
 	if r.odd != "" {
 		return nil
@@ -191,7 +191,7 @@ func (r *row) payload() []byte {
 	return r.raw
 }
 
-// body is the bytes of one that is not.
+// body returns the body if it was not understood, otherwise nil.
 func (r *row) body() []byte {
 	if r.odd == "" {
 		return nil

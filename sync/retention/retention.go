@@ -1,5 +1,5 @@
-// Package retention forgets what has been kept long enough: the bodies of stored webhooks, what finished write-back commands
-// said, versions of rows, and bookkeeping that nothing asks for any more.
+// Package retention forgets what has been kept long enough: the bodies of stored webhooks, the contents of finished write-back
+// commands, old versions of rows, and bookkeeping that nothing needs any more.
 package retention
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// Limits says how long what is kept. Zero keeps it for good.
+// Limits says how long each kind of data is kept. Zero keeps it for good.
 type Limits struct {
 	Events   time.Duration // payloads and bodies of webhooks; ids, types, times and hashes stay
 	Commands time.Duration // arguments and results of finished commands; their states and ids stay
@@ -30,10 +30,10 @@ type Report struct {
 	Reads    int64
 }
 
-// atOnce is how many flushes, or versions, one statement takes: short transactions, so that nothing waits for them.
+// atOnce is how many flushes, or versions, one statement handles, so that nothing waits long for its locks.
 const atOnce = 500
 
-// Apply forgets what is due. It may run many times and in many places.
+// Apply forgets everything that is due. It may run any number of times, also concurrently.
 func Apply(ctx context.Context, pool *pgxpool.Pool, limits Limits) (report Report, err error) {
 	if limits.Events > 0 {
 		if report.Events, err = forgetEvents(ctx, pool, limits.Events); err != nil {
@@ -56,7 +56,7 @@ func Apply(ctx context.Context, pool *pgxpool.Pool, limits Limits) (report Repor
 			       error = CASE WHEN error IS NOT NULL THEN 'forgotten' END
 			WHERE state IN ('done', 'refused') AND confirms = 0 AND finished_at < now() - $1::interval
 			  AND (arguments <> '{}' OR num_nonnulls(expected, result, evidence, cv_filename, cv_sha256) > 0 OR error <> 'forgotten')`},
-		// The last of each sort stays: schedules look at it.
+		// The last sweep of each kind and state stays: the schedule depends on it.
 		{"sweeps", limits.Sweeps, &report.Sweeps, `
 			DELETE FROM sync_sweeps WHERE finished_at < now() - $1::interval
 			AND id NOT IN (SELECT max(id) FROM sync_sweeps GROUP BY kind, state)`},
@@ -79,8 +79,8 @@ func Apply(ctx context.Context, pool *pgxpool.Pool, limits Limits) (report Repor
 	return report, nil
 }
 
-// forgetEvents goes by flushes: one that has been emptied is forgotten itself, unless it still has to be processed, so that
-// no event is looked at twice.
+// forgetEvents goes flush by flush. It also forgets the flush itself, unless that is still to be processed, so that the next
+// run need not look at its events again.
 func forgetEvents(ctx context.Context, pool *pgxpool.Pool, limit time.Duration) (total int64, err error) {
 	for after := int64(0); ; {
 		var flushes []int64

@@ -19,25 +19,25 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
-// beforeError is what went wrong before a command was sent.
+// beforeError marks an error that came up before the command was sent.
 type beforeError struct{ err error }
 
 func (e *beforeError) Error() string { return e.err.Error() }
 func (e *beforeError) Unwrap() error { return e.err }
 
-// refusal is our own verdict that a command must not be sent.
+// refusal is our own decision that a command must not be sent.
 type refusal string
 
 func (e refusal) Error() string { return string(e) }
 
-// attempt sends a claimed command and stores what came of it.
+// attempt sends a claimed command and stores the outcome.
 func (r *Runner) attempt(ctx context.Context, c *Command) {
 	if err := r.before(ctx, c); err != nil {
 		r.failed(ctx, c, &beforeError{err})
 		return
 	}
 	if c.Operation == LinkContact && c.Attempts > 1 {
-		// LeadGrid does not say what a second link of the same contact does.
+		// LeadGrid does not document what linking the same contact a second time does.
 		if object, err := r.linked(ctx, c); err != nil {
 			r.failed(ctx, c, &beforeError{err})
 			return
@@ -63,12 +63,12 @@ func (r *Runner) attempt(ctx context.Context, c *Command) {
 		r.failed(ctx, c, err)
 		return
 	}
-	// What this fails with is nothing to the command, and the next answer does it again.
+	// An error here does not concern the command, and the next answer will try again.
 	_ = r.gate.Answered(ctx, scopes...)
 	r.carriedOut(ctx, c, object, at)
 }
 
-// before does what must be done before a command may be sent.
+// before checks what must hold before a command may be sent.
 func (r *Runner) before(ctx context.Context, c *Command) error {
 	if err := r.prove(ctx); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (r *Runner) before(ctx context.Context, c *Command) error {
 	if c.Operation == UpdateContact {
 		read = r.observer.Contact
 	}
-	result, err := read(ctx, subject(c))
+	result, err := read(ctx, c.target())
 	if err != nil {
 		return err
 	}
@@ -93,8 +93,8 @@ func (r *Runner) before(ctx context.Context, c *Command) error {
 	return nil
 }
 
-// unexpected lists the fields that are not as the command expects them. After an attempt that may have been carried out a
-// field may also be what the command makes it.
+// unexpected lists the fields that are not as the command expects. After an attempt that may have been carried out, a field
+// may also have the command's own value.
 func unexpected(c *Command, object mappings.Object, table *mappings.Table) (wrong []string) {
 	changes := c.fields()
 	for field, want := range objectOf(c.Expected) {
@@ -115,7 +115,7 @@ func unexpected(c *Command, object mappings.Object, table *mappings.Table) (wron
 	return wrong
 }
 
-// linked gives the link that the command is to make, nil if LeadGrid does not show it.
+// linked returns the link that the command is to make, or nil if LeadGrid does not show it.
 func (r *Runner) linked(ctx context.Context, c *Command) (json.RawMessage, error) {
 	result, err := r.observer.Links(ctx, c.dossier())
 	if err != nil {
@@ -136,7 +136,7 @@ func (r *Runner) linked(ctx context.Context, c *Command) (json.RawMessage, error
 	return nil, nil
 }
 
-// prove makes sure that the key writes to the mirrored organization.
+// prove fails unless the key belongs to the mirrored organization.
 func (r *Runner) prove(ctx context.Context) error {
 	key := r.options.Key()
 	r.mu.Lock()
@@ -154,12 +154,12 @@ func (r *Runner) prove(ctx context.Context) error {
 	return nil
 }
 
-// carriedOut ends a command that LeadGrid has answered, together with mirroring the answer.
+// carriedOut ends a command that LeadGrid has carried out, and mirrors the answer in the same transaction.
 func (r *Runner) carriedOut(ctx context.Context, c *Command, object json.RawMessage, at mirror.Observation) {
-	m := made{id: subject(c), object: object, confirms: 1, confirm: r.caughtUp()}
+	m := made{id: c.target(), object: object, confirms: 1, confirm: r.caughtUp()}
 	if c.Operation == CreateDossier && c.LeadGridID != nil {
-		m.id = *c.LeadGridID // whose CV has followed
-	} else if creating(c) {
+		m.id = *c.LeadGridID // it was made before, and now got its CV
+	} else if c.mustNotRepeat() {
 		if m.id = textOf(objectOf(object), "id"); m.id == "" {
 			r.doubt(ctx, c, surely, errors.New("LeadGrid answered without an id"))
 			return
@@ -181,7 +181,7 @@ func (r *Runner) carriedOut(ctx context.Context, c *Command, object json.RawMess
 			if err != nil {
 				return err
 			}
-			if thin || applied.Stale > 0 { // or a read that began later saw what was before
+			if thin || applied.Stale > 0 { // stale: a read that began later saw the state before
 				m.confirms, m.confirm = 2, 0
 			}
 			return r.store.done(ctx, tx, c, m)
@@ -196,7 +196,7 @@ func (r *Runner) carriedOut(ctx context.Context, c *Command, object json.RawMess
 	r.finish(ctx, c, m)
 }
 
-// reads are the endpoints that show all there is of what a command made or changed.
+// reads are the endpoints that show every field of what a command made or changed.
 var reads = map[mappings.Kind]mirror.Endpoint{
 	mappings.Dossiers: mirror.GetDossier, mappings.Contacts: mirror.GetContact,
 	mappings.Links: mirror.ListLinks, mappings.Notes: mirror.ListNotes,
@@ -227,27 +227,7 @@ func (r *Runner) finish(ctx context.Context, c *Command, m made) {
 	r.ended(ctx, c, state, nil)
 }
 
-// subject is the id of what a command is about.
-func subject(c *Command) string {
-	switch c.Operation.kind() {
-	case mappings.Contacts, mappings.Links:
-		return c.contact()
-	}
-	return c.dossier()
-}
-
-// creating reports whether sending the command again would make a second thing.
-func creating(c *Command) bool {
-	switch c.Operation {
-	case CreateDossier:
-		return c.LeadGridID == nil
-	case CreateContact, AddNote:
-		return true
-	}
-	return false
-}
-
-// failed stores what an attempt that met an error came to.
+// failed stores the outcome of an attempt that ended in an error.
 func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 	o, wait := judge(err)
 	_, before := errors.AsType[*beforeError](err)
@@ -266,7 +246,7 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 		r.ask(ctx, c, inWords(err)+"; an attempt before this may have been carried out", nil, err)
 	case o == never:
 		r.refuse(ctx, c, inWords(err), err)
-	case creating(c):
+	case c.mustNotRepeat():
 		r.doubt(ctx, c, o, err)
 	case o == surely:
 		r.carriedOut(ctx, c, nil, mirror.Observation{})
@@ -279,12 +259,12 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 	}
 }
 
-// tired reports whether a command has been tried for so long that a person should know.
+// tired reports whether a command has been tried for so long that a person should look at it.
 func (c *Command) tired(now time.Time) bool {
 	return c.SentAt != nil && now.Sub(*c.SentAt) > longestTrying
 }
 
-// backoff doubles the pause with every time that something was tried.
+// backoff doubles the pause with every try.
 func (r *Runner) backoff(times int) time.Duration {
 	if times <= 0 {
 		return 0
@@ -292,23 +272,23 @@ func (r *Runner) backoff(times int) time.Duration {
 	return min(r.options.Pause<<min(times-1, 10), longestWait)
 }
 
-// caughtUp is how long after LeadGrid has answered no replica of it can be behind any more.
+// caughtUp is how long after an answer even a lagging replica of LeadGrid shows what the answer was about.
 func (r *Runner) caughtUp() time.Duration { return r.observer.Mirror().Lag() + r.options.Pause }
 
-// doubt puts a create whose outcome is not known on its way to being looked into.
+// doubt marks a create as unknown, to be looked into.
 func (r *Runner) doubt(ctx context.Context, c *Command, o outcome, err error) {
 	r.log.LogAttrs(ctx, slog.LevelWarn, "command in doubt", slog.String("command", c.ID), slog.String("operation", string(c.Operation)),
 		slog.Int("attempts", c.Attempts), slog.Any("error", err))
 	certain := r.certain(o)
 	if c.Operation == CreateContact && c.text("email") != "" {
-		certain = 0 // LeadGrid refuses a second one
+		certain = 0 // LeadGrid refuses a second contact with the same e-mail
 	}
 	r.keep(ctx, c, func(ctx context.Context) error {
 		return r.store.doubt(ctx, c, inWords(err), r.options.Pause/2, certain, o == surely)
 	})
 }
 
-// certain is how long after an attempt a look that finds nothing shows that nothing was done.
+// certain is how long after an attempt a look that finds nothing proves that nothing was done.
 func (r *Runner) certain(o outcome) time.Duration {
 	if o == perhaps {
 		return r.observer.Mirror().Lag() + r.options.Late

@@ -16,8 +16,8 @@ import (
 // State is how far a command has come.
 type State string
 
-// The states of a command. Done and refused are the end of it; of an unknown one it is not known whether LeadGrid carried
-// it out: it is being looked into, or waits for a person.
+// The states of a command. Done and refused are final. Unknown means that nobody knows whether LeadGrid carried it out: it is
+// being looked into, or waits for a person.
 const (
 	Pending State = "pending"
 	Sending State = "sending"
@@ -47,7 +47,7 @@ type Command struct {
 	CreatedAt  time.Time
 	DueAt      *time.Time
 	SentAt     *time.Time
-	Sent       *int64 // the place among the observations of its first sending
+	Sent       *int64 // the observation number of its first sending
 	CertainAt  *time.Time
 	Looks      int
 	Happened   bool
@@ -55,7 +55,7 @@ type Command struct {
 	Evidence   json.RawMessage
 }
 
-// columns are those of Command, of a row named c.
+// columns selects the fields of Command from a table aliased c.
 const columns = `
 	c.id::text, c.number, c.operation, c.state, c.leadgrid_id, c.error, c.attempts, c.dossier_id, c.contact_id, c.arguments,
 	c.expected, c.cv_filename, c.cv_sha256 IS NOT NULL, c.created_at, nullif(c.due_at, '-infinity'), c.sent_at, c.sent, c.certain_at,
@@ -68,7 +68,7 @@ func collect(rows pgx.Rows, err error) ([]*Command, error) {
 	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[Command])
 }
 
-// dossier is the id of the dossier that the command is about, or that it has made.
+// dossier returns the id of the dossier that the command is about or has made.
 func (c *Command) dossier() string {
 	if c.Operation == CreateDossier {
 		return deref(c.LeadGridID)
@@ -83,10 +83,25 @@ func (c *Command) contact() string {
 	return deref(c.ContactID)
 }
 
+// target returns the id of the object that the command makes or changes; of a link, the contact's.
+func (c *Command) target() string {
+	switch c.Operation.kind() {
+	case mappings.Contacts, mappings.Links:
+		return c.contact()
+	}
+	return c.dossier()
+}
+
 // creates reports whether the command makes something.
 func (c *Command) creates() bool { return slices.Contains(creates, c.Operation) }
 
-// fields are the fields that the command sends.
+// mustNotRepeat reports whether sending the command again could make a second object. A dossier that LeadGrid is known to have
+// made only lacks its CV.
+func (c *Command) mustNotRepeat() bool {
+	return c.creates() && (c.Operation != CreateDossier || c.LeadGridID == nil)
+}
+
+// fields returns the fields that the command sends.
 func (c *Command) fields() mappings.Object {
 	var fields mappings.Object
 	_ = json.Unmarshal(c.Arguments, &fields) // jsonb, and an object: the functions see to that
@@ -96,7 +111,7 @@ func (c *Command) fields() mappings.Object {
 	return fields
 }
 
-// text gives a field that the command sends, empty if it does not.
+// text returns a field that the command sends, empty if it sends none.
 func (c *Command) text(field string) string { return textOf(c.fields(), field) }
 
 func deref(s *string) string {
@@ -111,8 +126,8 @@ func quoted(s string) json.RawMessage {
 	return text
 }
 
-// claimSends takes up to n pending commands whose turn it is: no unfinished earlier one touches what they touch, and what
-// they depend on is done. They are sending when this returns, before their first byte, for at most the lease.
+// claimSends takes up to n pending commands whose turn it is: no earlier unfinished command touches the same objects, and what
+// they depend on is done. It marks them as sending, for at most the lease, before their first byte goes out.
 func (s *store) claimSends(ctx context.Context, n int) ([]*Command, error) {
 	commands, err := collect(s.pool.Query(ctx, `
 		WITH ready AS (
@@ -142,12 +157,12 @@ func (s *store) claimSends(ctx context.Context, n int) ([]*Command, error) {
 	return commands, nil
 }
 
-// marks reports whether an object carries the command's marker, which nobody else's can.
+// marks reports whether an object carries this command's marker, its id.
 func (c *Command) marks(object mappings.Object) bool {
 	return c.Operation == CreateDossier && strings.Contains(textOf(object, "intake_notes"), c.ID)
 }
 
-// madeBy finds what the command that an id argument names has made.
+// madeBy is a subquery for the object made by the command whose id stands as an argument of this one.
 func madeBy(kind string) string {
 	return `SELECT maker.leadgrid_id FROM commands maker
 		WHERE maker.id = ANY (c.depends_on) AND maker.id::text = lower(c.` + kind + `_id) AND maker.operation = 'create_` + kind + `'`

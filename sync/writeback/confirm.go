@@ -15,7 +15,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 )
 
-// confirmAll reads what commands did.
+// confirmAll confirms several commands.
 func (r *Runner) confirmAll(ctx context.Context, commands []*Command) {
 	var group errgroup.Group
 	group.SetLimit(lookers)
@@ -25,14 +25,14 @@ func (r *Runner) confirmAll(ctx context.Context, commands []*Command) {
 	_ = group.Wait() // nobody returns an error
 }
 
-// confirm reads what a command did, so that the mirror holds all of it and not only what LeadGrid answered. The last time,
-// when no replica can be behind any more, it reports what LeadGrid did not do although it answered that it had.
+// confirm reads back what a command did, so that the mirror holds all of it and not only LeadGrid's answer. The last time, when
+// no replica can lag any more, it also reports what LeadGrid did not do although it said so.
 func (r *Runner) confirm(ctx context.Context, c *Command) {
 	left := c.Confirms - 1
 	object, err := r.readBack(ctx, c)
 	if err != nil {
 		if ctx.Err() != nil {
-			return // its lease brings it back
+			return // it is claimed again when its lease runs out
 		}
 		o, wait := judge(err)
 		if o != notYet || wait == 0 {
@@ -54,7 +54,7 @@ func (r *Runner) confirm(ctx context.Context, c *Command) {
 	})
 }
 
-// readBack reads, through the mirror, what a command touched, and returns the object that an update changed.
+// readBack reads everything that a command touched into the mirror, and returns the object that an update changed.
 func (r *Runner) readBack(ctx context.Context, c *Command) (mappings.Object, error) {
 	read := func(read func(context.Context, string, ...observe.Step) (observe.Result, error), id string) (mappings.Object, error) {
 		result, err := read(ctx, id)
@@ -86,7 +86,8 @@ func (r *Runner) readBack(ctx context.Context, c *Command) (mappings.Object, err
 	return read(r.observer.Dossier, c.dossier())
 }
 
-// readLinked reads a new dossier's links and their contacts: LeadGrid may have made one for it, and each counts its dossiers.
+// readLinked reads a new dossier's links and their contacts: LeadGrid may have made a contact for it, and contacts count their
+// dossiers.
 func (r *Runner) readLinked(ctx context.Context, dossier string) error {
 	links, err := r.observer.Links(ctx, dossier)
 	if err != nil {
@@ -102,8 +103,8 @@ func (r *Runner) readLinked(ctx context.Context, dossier string) error {
 	return nil
 }
 
-// sweepContacts brings a sweep forward for a contact that a command has deleted and that the mirror still shows: LeadGrid's
-// answer and its 404 are not enough to mark a row as deleted, a complete sweep must not see it either (promise 5).
+// sweepContacts asks for a sweep if the mirror still shows a contact that a command has deleted. LeadGrid's answer and a 404 are
+// not enough to mark the row as deleted: a complete sweep must miss it too (promise 5).
 func (r *Runner) sweepContacts(ctx context.Context, id string) error {
 	if r.options.SweepContacts == nil {
 		return nil
@@ -121,7 +122,7 @@ func (r *Runner) sweepContacts(ctx context.Context, id string) error {
 	})
 }
 
-// uncleared says which fields an update was to clear and LeadGrid did not.
+// uncleared names the fields that LeadGrid should have cleared but did not.
 func uncleared(c *Command, object mappings.Object) string {
 	if c.Operation != UpdateDossier && c.Operation != UpdateContact {
 		return ""
@@ -139,8 +140,8 @@ func uncleared(c *Command, object mappings.Object) string {
 	return "LeadGrid did not clear " + strings.Join(fields, ", ")
 }
 
-// twins looks, after a create that was sent more than once, whether a request given up earlier was carried out after all.
-// It reports whether it was, which a person must know.
+// twins checks, for a create that was sent more than once, whether an earlier request was carried out after all. If so, it
+// leaves the command to a person and returns true.
 func (r *Runner) twins(ctx context.Context, c *Command) bool {
 	if !c.creates() || c.Attempts < 2 {
 		return false

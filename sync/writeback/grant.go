@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Grant lets a role write commands and see what becomes of them; deletes says whether it may also delete contacts, which
-// cannot be undone. It may be called again to take that back.
+// Grant lets a role write commands and see what becomes of them. deletes says whether it may also delete contacts, which cannot
+// be undone; calling Grant again without it revokes that.
 func Grant(ctx context.Context, tx pgx.Tx, schema, role string, deletes bool) error {
 	quoted, grantee := pgx.Identifier{schema}.Sanitize(), pgx.Identifier{role}.Sanitize()
 	rows, err := tx.Query(ctx, `

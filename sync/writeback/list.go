@@ -16,7 +16,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// Count is how many commands are in a state.
+// Count counts the commands in a state.
 type Count struct {
 	State State `json:"state"`
 	Count int64 `json:"count"`
@@ -37,7 +37,7 @@ func Counts(ctx context.Context, pool *pgxpool.Pool) ([]Count, error) {
 	return counts, nil
 }
 
-// List gives the newest commands in the given states, at most limit, oldest first.
+// List returns the newest commands in the given states, at most limit, oldest first.
 func List(ctx context.Context, pool *pgxpool.Pool, states []State, limit int) ([]*Command, error) {
 	commands, err := collect(pool.Query(ctx, `
 		SELECT `+columns+` FROM commands c WHERE c.state = ANY ($1) ORDER BY c.number DESC LIMIT $2`, states, limit))
@@ -51,12 +51,12 @@ func List(ctx context.Context, pool *pgxpool.Pool, states []State, limit int) ([
 // Waits reports whether the command waits for a person.
 func (c *Command) Waits() bool { return c.State == Unknown && c.DueAt == nil }
 
-// Subject is the id of what the command is about, empty for what it is yet to make.
+// Subject returns the id of the object that the command made or is about, empty while that is still to be made.
 func (c *Command) Subject() string {
 	if c.LeadGridID != nil {
 		return *c.LeadGridID
 	}
-	return subject(c)
+	return c.target()
 }
 
 // Change is what a pending update would do to one field.
@@ -72,8 +72,8 @@ type Change struct {
 	Problem   string          `json:"problem,omitempty"`
 }
 
-// Plan asks LeadGrid what it holds now of all that pending updates, moves, archivals and restorals would change, and gives
-// what they would change, in their order. Nothing is written.
+// Plan returns what pending updates, moves, archivals and restorals would change, in their order. It reads from LeadGrid what
+// they would change, and writes nothing.
 func Plan(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client) ([]Change, error) {
 	commands, err := collect(pool.Query(ctx, `
 		SELECT `+columns+` FROM commands c WHERE c.state = 'pending' AND c.operation = ANY ($1) ORDER BY c.number`,
@@ -84,7 +84,7 @@ func Plan(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client) ([]C
 	var plan []Change
 	now := make(map[string]mappings.Object)
 	for _, c := range commands {
-		kind, id := c.Operation.kind(), subject(c)
+		kind, id := c.Operation.kind(), c.target()
 		object, asked := now[string(kind)+id]
 		problem := ""
 		if !asked {

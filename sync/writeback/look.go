@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// skew is how far LeadGrid's clock may be behind ours: something created longer than that before a command was sent was
-	// not made by it. What is only somewhat older leaves a doubt.
+	// skew is how far LeadGrid's clock may be behind Postgres's: an object created longer than that before a command was sent
+	// was not made by it. Up to oldest, that leaves a doubt.
 	skew    = 2 * time.Minute
 	oldest  = 15 * time.Minute
 	lookers = 4
-	// givenUp is how long after it would be certain a command that LeadGrid said was done is still looked for.
+	// givenUp is how much longer to look for the result of a command that LeadGrid said was done.
 	givenUp = 10 * time.Minute
 )
 
-// evidence is what a look found, in ids and times.
+// evidence is the result of a look, in ids and times only.
 type evidence struct {
 	LookedAt   time.Time   `json:"looked_at"`
 	Where      []string    `json:"where"`
@@ -42,7 +42,7 @@ type candidate struct {
 
 	object json.RawMessage
 	equal  bool
-	marked bool // with the command's id: nobody else made it
+	marked bool // carries the command's id, so that nobody else made it
 }
 
 func (e *evidence) json() string {
@@ -58,7 +58,7 @@ func (e *evidence) orNull() *string {
 	return &text
 }
 
-// add holds an object against what the command sent.
+// add compares an object with what the command sent, and adds it if it may be the result.
 func (e *evidence) add(c *Command, object json.RawMessage) {
 	fields := objectOf(object)
 	if c.marks(fields) {
@@ -87,7 +87,7 @@ func (e *evidence) add(c *Command, object json.RawMessage) {
 	e.Candidates = append(e.Candidates, found)
 }
 
-// one gives the only candidate that is marked, or else the only one, if it is equal to what was sent.
+// one returns the only marked candidate, or else the only candidate, if it is equal to what was sent; otherwise nil.
 func (e *evidence) one() *candidate {
 	candidates := slices.DeleteFunc(slices.Clone(e.Candidates), func(other candidate) bool { return !other.marked })
 	if len(candidates) == 0 {
@@ -120,7 +120,7 @@ func (r *Runner) look(ctx context.Context, commands []*Command) {
 	_ = group.Wait() // nobody returns an error
 }
 
-// looked looks into one command and settles it.
+// looked looks into one command and acts on the evidence.
 func (r *Runner) looked(ctx context.Context, c *Command, look func(context.Context, *Command, *evidence) error) {
 	at, err := r.observer.Mirror().Begin(ctx)
 	found := &evidence{LookedAt: at.BeganAt}
@@ -134,10 +134,10 @@ func (r *Runner) looked(ctx context.Context, c *Command, look func(context.Conte
 	r.settle(ctx, c, found)
 }
 
-// notLooked comes back later to a command that could not be looked into.
+// notLooked puts off a command that could not be looked into.
 func (r *Runner) notLooked(ctx context.Context, c *Command, err error) {
 	if ctx.Err() != nil {
-		return // its lease brings it back
+		return // it is claimed again when its lease runs out
 	}
 	o, wait := judge(err)
 	if o != notYet || wait == 0 {
@@ -147,7 +147,7 @@ func (r *Runner) notLooked(ctx context.Context, c *Command, err error) {
 	r.keep(ctx, c, func(ctx context.Context) error { return r.store.lookAgain(ctx, c, wait, nil) })
 }
 
-// settle decides what a look's evidence means.
+// settle acts on a look's evidence.
 func (r *Runner) settle(ctx context.Context, c *Command, found *evidence) {
 	if one := found.one(); one != nil {
 		r.found(ctx, c, one, found)
@@ -178,10 +178,10 @@ func (r *Runner) settle(ctx context.Context, c *Command, found *evidence) {
 	}
 }
 
-// certain reports whether a look that began at that moment and finds nothing shows that nothing was made.
+// certain reports whether a look that began at a time and finds nothing proves that nothing was made.
 func (c *Command) certain(at time.Time) bool { return c.CertainAt == nil || !at.Before(*c.CertainAt) }
 
-// found ends a command of which LeadGrid shows what it made.
+// found ends a command whose result LeadGrid shows.
 func (r *Runner) found(ctx context.Context, c *Command, one *candidate, found *evidence) {
 	m := made{id: one.ID, object: one.object, evidence: found, confirms: 1, confirm: r.caughtUp()}
 	if c.Operation == CreateDossier && c.HasCV && empty(objectOf(one.object)["cv_url"]) {
@@ -232,8 +232,8 @@ func (r *Runner) lookForContact(ctx context.Context, c *Command, found *evidence
 	return r.deletedSince(ctx, c, found)
 }
 
-// deletedSince looks among the contacts that the mirror has seen since the command was sent, and that are gone from LeadGrid:
-// what the command made may have been deleted before anybody looked. Of one that was erased only the times are left to go by.
+// deletedSince looks among the contacts that are gone from LeadGrid since the command was sent: what it made may have been
+// deleted before anybody looked. Of an erased contact, only the times are left to compare.
 func (r *Runner) deletedSince(ctx context.Context, c *Command, found *evidence) error {
 	found.Where = append(found.Where, "contacts deleted since")
 	rows, err := r.store.pool.Query(ctx, `
@@ -272,7 +272,7 @@ func (r *Runner) lookForNote(ctx context.Context, c *Command, found *evidence) e
 	return nil
 }
 
-// unclaimed leaves out what another command has made, and what the mirror knew before the command was first sent.
+// unclaimed returns the objects that no other command has made and that the mirror did not know before this one was first sent.
 func (r *Runner) unclaimed(ctx context.Context, c *Command, kind mappings.Kind, objects []json.RawMessage) ([]json.RawMessage, error) {
 	ids := make([]string, len(objects))
 	for i, object := range objects {
@@ -298,7 +298,8 @@ func (r *Runner) unclaimed(ctx context.Context, c *Command, kind mappings.Kind, 
 	return kept, nil
 }
 
-// duplicate handles LeadGrid's refusal of a contact whose e-mail exists: another's, or what an earlier attempt made.
+// duplicate handles LeadGrid's refusal of a contact whose e-mail exists: it belongs to another contact, or to one that an
+// earlier attempt made.
 func (r *Runner) duplicate(ctx context.Context, c *Command, err error) {
 	if c.Attempts > 1 {
 		r.keep(ctx, c, func(ctx context.Context) error {
@@ -320,7 +321,7 @@ func (r *Runner) duplicate(ctx context.Context, c *Command, err error) {
 	r.refuse(ctx, c, strings.Join(reasons, ": "), err)
 }
 
-// pages asks for page after page until one surely is the last.
+// pages reads page after page until one is certainly the last.
 func pages(page func(leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error)) error {
 	seen := make(map[string]bool)
 	for n := 1; n <= mostPages; n++ {
@@ -345,8 +346,8 @@ func pages(page func(leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Me
 	return errTooMany
 }
 
-// mostPages bounds how much of a list is read to look into a command.
+// mostPages bounds how many pages of a list a look reads.
 const mostPages = 50
 
-// errTooMany says that a list is longer than what is read of it.
+// errTooMany means that a list has more than mostPages pages.
 var errTooMany = fmt.Errorf("there are more than %d pages to look through", mostPages)

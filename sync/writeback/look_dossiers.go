@@ -14,16 +14,16 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// lookForDossiers looks into creates of dossiers, which nothing but their fields tells apart. What it reads serves all of
-// them. Candidates come from the events and the mirror, which is quick, and, once nothing could be under way any more, from
-// the lists of all dossiers of the type: only their silence shows that nothing was made.
+// lookForDossiers looks into creates of dossiers, which can only be recognized by their fields. The commands share what it reads.
+// Candidates first come from events and the mirror, which is quick. Once no request can be under way any more, they come from
+// the list of all dossiers of the type: only if that shows none is it certain that nothing was made.
 func (r *Runner) lookForDossiers(ctx context.Context, commands []*Command) {
 	at, err := r.observer.Mirror().Begin(ctx)
 	if err != nil {
 		r.noneLooked(ctx, commands, err)
 		return
 	}
-	shown := make(map[string]mappings.Object) // what is known of the candidates so far, nil for nothing
+	shown := make(map[string]mappings.Object) // the candidates as far as they are known, nil if not at all
 	recent, err := r.recentDossiers(ctx, commands)
 	if err != nil {
 		r.noneLooked(ctx, commands, err)
@@ -46,7 +46,7 @@ func (r *Runner) lookForDossiers(ctx context.Context, commands []*Command) {
 		}
 		err := r.lookForDossier(ctx, c, shown, wholes, found)
 		if err == nil && found.one() == nil && c.certain(at.BeganAt) {
-			err = listErr // its silence would say nothing
+			err = listErr // without the list, finding nothing would prove nothing
 		}
 		switch {
 		case errors.Is(err, errTooMany):
@@ -65,7 +65,7 @@ func (r *Runner) noneLooked(ctx context.Context, commands []*Command, err error)
 	}
 }
 
-// lookForDossier reads, whole, each candidate that may be what the command made.
+// lookForDossier reads each candidate that may be the command's result with a GET.
 func (r *Runner) lookForDossier(
 	ctx context.Context, c *Command, shown map[string]mappings.Object, wholes map[string]json.RawMessage, found *evidence,
 ) error {
@@ -100,8 +100,8 @@ func (r *Runner) lookForDossier(
 	return nil
 }
 
-// recentDossiers gives the dossiers that events have named since the first of the commands was sent, and those named like
-// one of them that the mirror has seen change since, with what the mirror knows of each.
+// recentDossiers returns the dossiers that events have named since the first of the commands was sent, and those that the mirror
+// has seen change since and that have the name or e-mail of one of them, as the mirror knows them.
 func (r *Runner) recentDossiers(ctx context.Context, commands []*Command) (map[string]mappings.Object, error) {
 	first := slices.MinFunc(commands, func(a, b *Command) int { return a.SentAt.Compare(*b.SentAt) })
 	var names, emails []string
@@ -137,8 +137,8 @@ func (r *Runner) recentDossiers(ctx context.Context, commands []*Command) (map[s
 	return recent, nil
 }
 
-// listDossiers adds what the list of all dossiers of a type shows or, where that is too long, those on the first stages,
-// on which LeadGrid puts a new dossier.
+// listDossiers adds all dossiers of a type to shown. If there are too many, it adds those on the first stages, where LeadGrid
+// puts a new dossier.
 func (r *Runner) listDossiers(ctx context.Context, kind string, shown map[string]mappings.Object) error {
 	err := r.listAll(ctx, leadgridapi.DossierFilter{Type: kind}, shown)
 	if !errors.Is(err, errTooMany) {
@@ -165,8 +165,8 @@ func (r *Runner) listDossiers(ctx context.Context, kind string, shown map[string
 	return nil
 }
 
-// listAll adds what a list shows. Rows that moved about while it was read are found by reading it again until two reads
-// agree on how many there are.
+// listAll adds a list's rows to shown. Rows may move while it is read, so it reads again until it has seen as many as LeadGrid
+// counts, or two reads saw the same number.
 func (r *Runner) listAll(ctx context.Context, filter leadgridapi.DossierFilter, shown map[string]mappings.Object) error {
 	seen := -1
 	for range mostReads {
@@ -202,5 +202,5 @@ func (r *Runner) listAll(ctx context.Context, filter leadgridapi.DossierFilter, 
 // mostReads bounds how often a list is read again because it moved.
 const mostReads = 3
 
-// errMoving says that a list never held still.
+// errMoving means that a list never held still.
 var errMoving = errors.New("the list of dossiers kept changing while it was read")

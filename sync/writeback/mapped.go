@@ -11,8 +11,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// spoken is what a finished command keeps of what was said.
-type spoken struct {
+// content is the part of a finished command's row that may hold personal data.
+type content struct {
 	Number     int64
 	Operation  Operation
 	Arguments  json.RawMessage
@@ -22,12 +22,11 @@ type spoken struct {
 	CVFilename *string
 }
 
-// mappedAtOnce is how many commands one transaction holds to the mapping.
+// mappedAtOnce is how many commands one transaction reduces.
 const mappedAtOnce = 100
 
-// holdToMapping takes out of commands that are over what the mapping leaves out. Until then they hold what is to be sent, or
-// what LeadGrid is asked about.
-// A worker with another mapping than the one applied last leaves that to others.
+// holdToMapping reduces finished commands to what the mapping lets into the database. Until they are finished, they must hold
+// what is to be sent. A worker with another mapping than the one applied last leaves this to others.
 func (s *store) holdToMapping(ctx context.Context, mapping *mappings.Mapping, digest string) error {
 	if !mapping.Strict() {
 		return nil
@@ -41,7 +40,7 @@ func (s *store) holdToMapping(ctx context.Context, mapping *mappings.Mapping, di
 			if err != nil {
 				return err
 			}
-			over, err := pgx.CollectRows(rows, pgx.RowToStructByPos[spoken])
+			over, err := pgx.CollectRows(rows, pgx.RowToStructByPos[content])
 			if n = len(over); err != nil || n == 0 {
 				return err
 			}
@@ -61,8 +60,8 @@ func (s *store) holdToMapping(ctx context.Context, mapping *mappings.Mapping, di
 	return nil
 }
 
-// obey holds what was said to a table's mapping. An error may quote any of it.
-func (c *spoken) obey(table *mappings.Table) {
+// obey reduces the content to what a table's mapping lets in. It also masks removed values in the error, which may quote them.
+func (c *content) obey(table *mappings.Table) {
 	for _, text := range []*json.RawMessage{&c.Arguments, &c.Expected, &c.Result} {
 		said := objectOf(*text)
 		kept := table.Shape(said)
@@ -76,12 +75,12 @@ func (c *spoken) obey(table *mappings.Table) {
 			*text, _ = json.Marshal(kept) // JSON always encodes
 		}
 	}
-	if !lands(table, "cv_url") { // of which the name of the file is the readable part
+	if !lands(table, "cv_url") { // the file's name is its readable part
 		c.CVFilename = nil
 	}
 }
 
-// lands reports whether the field may land as it is.
+// lands reports whether the mapping lets the field in unchanged.
 func lands(table *mappings.Table, field string) bool {
 	value := quoted("x@y.example")
 	return string(table.Shape(mappings.Object{field: value})[field]) == string(value)

@@ -9,16 +9,16 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// likeness is how much an object that LeadGrid shows looks like what a create sent.
+// likeness says how much an object in LeadGrid resembles what a create sent.
 type likeness int
 
 const (
 	different likeness = iota
-	similar            // what names it is the same, something else is not
-	equal              // every field sent has the value sent, and what was not sent is empty
+	similar            // it has the same name or e-mail, but something else differs
+	equal              // every field that was sent has that value, and all others are empty
 )
 
-// naming are the fields that say who or what something is: two things are similar if one of these is the same.
+// naming are the fields that identify an object to people: two objects are similar if one of these is the same.
 var naming = map[Operation][]string{
 	CreateDossier: {"name", "email"},
 	CreateContact: {"full_name", "email"},
@@ -31,7 +31,7 @@ var sendable = map[Operation][]string{
 	CreateContact: {"email", "phone", "linkedin_url", "company", "role", "city", "notes"},
 }
 
-// compare holds an object against what a create sent. A field that the object does not carry says nothing.
+// compare compares an object with what a create sent. A field that the object does not carry counts neither way.
 func compare(operation Operation, sent, object mappings.Object) likeness {
 	looks := different
 	for _, field := range naming[operation] {
@@ -55,10 +55,10 @@ func compare(operation Operation, sent, object mappings.Object) likeness {
 	return equal
 }
 
-// squeeze makes all blanks one, as some forms do.
+// squeeze turns each run of blanks into one, as some forms do.
 func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// same compares two JSON values: numbers by their value, lists as sets, times by the moment they name.
+// same compares two JSON values: numbers by value, lists as sets, times by instant.
 func same(a, b json.RawMessage) bool {
 	x, y := decoded(a), decoded(b)
 	return sameValue(x, y)
@@ -98,7 +98,7 @@ func sameValue(x, y any) bool {
 	return x == y
 }
 
-// bounded keeps big.Rat from working out a number of a billion digits.
+// bounded keeps big.Rat from expanding a number of a billion digits.
 func bounded(n json.Number) string {
 	if s := n.String(); len(s) <= 100 && !strings.ContainsAny(s, "eE") {
 		return s
@@ -144,11 +144,11 @@ func empty(value json.RawMessage) bool {
 }
 
 func objectOf(raw json.RawMessage) (object mappings.Object) {
-	_ = json.Unmarshal(raw, &object) // what is no object has no fields
+	_ = json.Unmarshal(raw, &object) // anything but an object has no fields
 	return object
 }
 
-// textOf gives a field as text, ids that came as numbers included; empty if there is none.
+// textOf returns a field as text, empty if there is none. A number, such as an id may be, is its digits.
 func textOf(object mappings.Object, field string) string {
 	if text := mappings.Text.Convert(object[field]); text != nil {
 		return *text
@@ -156,7 +156,7 @@ func textOf(object mappings.Object, field string) string {
 	return ""
 }
 
-// storable is s as Postgres can keep it.
+// storable returns s with U+FFFD in place of what no Postgres text can hold.
 func storable(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\uFFFD"), "\uFFFD")
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// metrics is what this replica's runner did; how many commands are open is told by those who watch the table.
+// metrics counts what this replica's runner did. How many commands are open is read from the table, by cmd/worker.
 type metrics struct {
 	finished *prometheus.CounterVec
 	seconds  prometheus.Histogram

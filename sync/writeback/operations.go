@@ -4,12 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// Operation names what a command does, as the SQL function that writes it.
+// Operation is what a command does, named like the SQL function that writes it.
 type Operation string
 
 // The writing operations of LeadGrid's API.
@@ -34,11 +35,11 @@ var Operations = []Operation{
 	CreateContact, UpdateContact, DeleteContact, LinkContact, UnlinkContact, AddNote,
 }
 
-// creates are the operations that would do something else the second time. All others may be repeated: they end in the
-// same state.
+// creates are the operations that would make a second object if repeated. All others end in the same state however often they
+// run.
 var creates = []Operation{CreateDossier, CreateContact, AddNote}
 
-// makes says what kind of thing later commands can name by the id of a command of this operation.
+// makes returns what a command of this operation makes, if later commands can name that by the command's id.
 func (o Operation) makes() (kind string, ok bool) {
 	switch o {
 	case CreateDossier:
@@ -49,7 +50,7 @@ func (o Operation) makes() (kind string, ok bool) {
 	return "", false
 }
 
-// kind is what LeadGrid answers with.
+// kind is the kind of object that LeadGrid answers with.
 func (o Operation) kind() mappings.Kind {
 	switch o {
 	case CreateContact, UpdateContact, DeleteContact:
@@ -62,7 +63,7 @@ func (o Operation) kind() mappings.Kind {
 	return mappings.Dossiers
 }
 
-// scopes are what LeadGrid's reference demands of the key.
+// scopes are the scopes that LeadGrid's reference demands of the key.
 func (o Operation) scopes() []string {
 	switch o.kind() {
 	case mappings.Contacts:
@@ -75,7 +76,7 @@ func (o Operation) scopes() []string {
 	return []string{"dossiers:write"}
 }
 
-// send makes the one request that carries the command out, and returns the object LeadGrid answers with, nil for none.
+// send makes the one request that carries out the command, and returns the object in LeadGrid's answer, nil if there is none.
 func (r *Runner) send(ctx context.Context, c *Command) (json.RawMessage, error) {
 	switch c.Operation {
 	case CreateDossier:
@@ -147,7 +148,7 @@ func (r *Runner) sendCV(ctx context.Context, c *Command) (json.RawMessage, error
 	}
 	dossier, err := r.api.UploadCV(ctx, c.dossier(), leadgridapi.CV{Filename: deref(c.CVFilename), Data: data})
 	if err != nil || dossier.ID != c.dossier() {
-		return nil, err // an answer that is no dossier: LeadGrid does not document it
+		return nil, err // LeadGrid does not document the answer, and this one is not the dossier
 	}
 	return dossier.Raw, nil
 }
@@ -160,30 +161,18 @@ func changes(c *Command) leadgridapi.Changes {
 	return changes
 }
 
-// badArguments is for what the SQL functions never write.
+// badArguments is the error for arguments that the SQL functions never write.
 func badArguments(err error) error {
 	return fmt.Errorf("%w: %w", leadgridapi.ErrInvalidInput, err)
 }
 
-// adopt fills in ids that LeadGrid's answer leaves out, since the request's path named them.
+// adopt fills in ids that LeadGrid's answer leaves out and that the request's path named.
 func adopt(object json.RawMessage, namesAndIDs ...string) json.RawMessage {
-	var fields mappings.Object
-	if json.Unmarshal(object, &fields) != nil || fields == nil {
-		return object
-	}
-	missing := false
-	for i := 0; i < len(namesAndIDs); i += 2 {
-		if value, ok := fields[namesAndIDs[i]]; !ok || string(value) == "null" {
-			fields[namesAndIDs[i]] = quoted(namesAndIDs[i+1])
-			missing = true
+	fields := objectOf(object)
+	for pair := range slices.Chunk(namesAndIDs, 2) {
+		if value := fields[pair[0]]; fields != nil && (value == nil || string(value) == "null") {
+			object = mappings.With(object, pair[0], pair[1])
 		}
 	}
-	if !missing {
-		return object
-	}
-	filled, err := json.Marshal(fields)
-	if err != nil {
-		return object
-	}
-	return filled
+	return object
 }

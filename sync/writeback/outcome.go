@@ -12,18 +12,18 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
 )
 
-// outcome is what an error tells about whether LeadGrid carried a command out.
+// outcome is what an error reveals about whether LeadGrid carried out a command.
 type outcome int
 
 const (
-	notYet   outcome = iota // surely not, and it may work later
-	never                   // surely not, and it never will
-	perhaps                 // nobody knows
-	finished                // perhaps, but LeadGrid is through with it: only a replica that lags can still hide it
-	surely                  // it was, although the answer could not be read
+	notYet   outcome = iota // certainly not, but it may succeed later
+	never                   // certainly not, and it never will
+	perhaps                 // nobody knows, and LeadGrid may still be at it
+	finished                // nobody knows, but LeadGrid is through with it: only a lagging replica can still hide it
+	surely                  // it did, although the answer could not be read
 )
 
-// judge reads an error. wait is how long to wait where it says so, else 0.
+// judge turns an error into an outcome. wait is how long the error says to wait, 0 if it does not say.
 func judge(err error) (o outcome, wait time.Duration) {
 	if _, ok := errors.AsType[refusal](err); ok {
 		return never, 0
@@ -77,11 +77,11 @@ func judgeAnswer(e *leadgridapi.Error) (outcome, time.Duration) {
 		http.StatusUnprocessableEntity:
 		return never, 0
 	}
-	return notYet, 0 // not LeadGrid's words, but those of something in front of it
+	return notYet, 0 // not LeadGrid's own answer, but that of something in front of it
 }
 
-// inWords says what went wrong for the row's error: LeadGrid's own words where there are any. They stay in the database,
-// since they may quote what a person typed.
+// inWords describes an error for the row's column error, in LeadGrid's own words if there are any. These may quote what a person
+// typed, so they must not leave the database.
 func inWords(err error) string {
 	if e, ok := errors.AsType[*leadgridapi.Error](err); ok && e.Message != "" {
 		return fmt.Sprintf("LeadGrid answered %d: %s", e.Status, storable(e.Message))

@@ -14,17 +14,17 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 )
 
-// Decision is what a person says of a command whose outcome is unknown.
+// Decision is a person's verdict on a command whose outcome is unknown. Exactly one field is set.
 type Decision struct {
-	Done    string // LeadGrid carried it out, and this is what it made
+	Done    string // LeadGrid carried it out, and this is the id of what it made
 	Refused bool   // LeadGrid did not carry it out, and it shall not be sent again
 	Retry   bool   // LeadGrid did not carry it out, and it shall be sent again
 }
 
-// ErrSettled says that there is nothing to settle.
+// ErrSettled means that the command's outcome is not unknown, so that there is nothing to settle.
 var ErrSettled = errors.New("only a command whose outcome is unknown can be settled")
 
-// Settle ends the doubt about a command. What a person says LeadGrid made is read first: it must be there.
+// Settle applies a decision to a command, and returns its new state. An object that the decision names must exist in LeadGrid.
 func Settle(ctx context.Context, observer *observe.Observer, id string, decision Decision) (State, error) {
 	pool := observer.Mirror().Pool()
 	commands, err := collect(pool.Query(ctx, `SELECT `+columns+` FROM commands c WHERE c.id::text = lower($1)`, id))
@@ -86,7 +86,7 @@ func settleDone(ctx context.Context, s *store, observer *observe.Observer, c *Co
 	return state, err
 }
 
-// shownAs reads what a command is said to have made or changed.
+// shownAs reads the object that a command is said to have made or changed.
 func shownAs(ctx context.Context, observer *observe.Observer, c *Command, id string) (json.RawMessage, error) {
 	var result observe.Result
 	var err error
@@ -114,7 +114,7 @@ func shownAs(ctx context.Context, observer *observe.Observer, c *Command, id str
 	return nil, fmt.Errorf("LeadGrid has no %s %s", c.Operation.thing(), id)
 }
 
-// thing is what an id of this operation names.
+// thing names the kind of object that an id of this operation stands for.
 func (o Operation) thing() string {
 	switch o.kind() {
 	case mappings.Contacts, mappings.Links:

@@ -13,24 +13,24 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// store is what the runner does to the table commands. Every step is fenced by the number of attempts: what an earlier
-// attempt has to tell no longer counts once a later one is under way.
+// store writes the runner's steps into the table commands. Every step is fenced by the number of attempts: an earlier attempt
+// can no longer store anything once a later one is under way.
 type store struct {
 	pool   *pgxpool.Pool
 	lease  time.Duration // how long a claimed command is left alone: longer than any attempt lasts
 	marker string        // the word of Options.Marker
 }
 
-// errSuperseded says that a command has been decided otherwise in the meantime.
+// errSuperseded means that the command has been decided otherwise in the meantime.
 var errSuperseded = errors.New("the command has been decided otherwise in the meantime")
 
-// made is what became of a command that LeadGrid carried out.
+// made describes what a command that LeadGrid carried out has made.
 type made struct {
-	id       string          // that LeadGrid gave, or of what was changed
-	object   json.RawMessage // as LeadGrid answered, nil if it showed none
-	evidence *evidence       // when it was looked up
-	confirms int             // reads that follow
-	confirm  time.Duration   // when the first of them is due
+	id       string          // LeadGrid's id of what was made or changed
+	object   json.RawMessage // LeadGrid's answer, nil if it held no object
+	evidence *evidence       // if it was looked up
+	confirms int             // how many reads are to confirm it
+	confirm  time.Duration   // in how long the first of them is due
 }
 
 // done ends a command as carried out, in the caller's transaction.
@@ -59,7 +59,7 @@ func (s *store) done(ctx context.Context, tx pgx.Tx, c *Command, m made) error {
 		return errSuperseded
 	}
 	if kind, ok := c.Operation.makes(); ok {
-		// Those that wait for it by its own id now also stand in the line of those that know LeadGrid's.
+		// Commands that name it by the command's id now also queue behind those that name it by LeadGrid's.
 		_, err := tx.Exec(ctx, `
 			INSERT INTO command_queue (object, number)
 			SELECT $2, q.number FROM command_queue q WHERE q.object = 'command:' || $1 AND q.number > $3
@@ -71,7 +71,7 @@ func (s *store) done(ctx context.Context, tx pgx.Tx, c *Command, m made) error {
 	return s.leaveQueue(ctx, tx, c.Number)
 }
 
-// uploadNext notes that a dossier was made without its CV, which is sent next.
+// uploadNext stores that a dossier was made without its CV, which is sent next.
 func (s *store) uploadNext(ctx context.Context, tx pgx.Tx, c *Command, m made) error {
 	tag, err := tx.Exec(ctx, `
 		UPDATE commands SET state = 'pending', leadgrid_id = $3, evidence = $4, error = 'the dossier was made without its CV, which is sent next',
@@ -86,7 +86,7 @@ func (s *store) uploadNext(ctx context.Context, tx pgx.Tx, c *Command, m made) e
 	return nil
 }
 
-// leaveQueue lets those behind a finished command pass, and forgets its CV.
+// leaveQueue takes a finished command out of the queue, and forgets its CV.
 func (s *store) leaveQueue(ctx context.Context, tx pgx.Tx, number int64) error {
 	batch := &pgx.Batch{}
 	batch.Queue(`DELETE FROM command_queue WHERE number = $1`, number)
@@ -97,8 +97,7 @@ func (s *store) leaveQueue(ctx context.Context, tx pgx.Tx, number int64) error {
 	return nil
 }
 
-// refuse ends a command that LeadGrid did not carry out and never will. sent says whether this attempt got as far as
-// LeadGrid.
+// refuse ends a command that LeadGrid did not carry out and never will. sent says whether this attempt reached LeadGrid.
 func (s *store) refuse(ctx context.Context, c *Command, reason string, found *evidence, sent bool) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
@@ -115,7 +114,7 @@ func (s *store) refuse(ctx context.Context, c *Command, reason string, found *ev
 	})
 }
 
-// postpone puts a command back that was not carried out, to be sent after a while. counts says whether LeadGrid may have
+// postpone puts a command back, to be sent after a while. counts says whether this attempt counts, because LeadGrid may have
 // seen it.
 func (s *store) postpone(ctx context.Context, c *Command, wait time.Duration, reason string, counts bool) error {
 	return s.update(ctx, "postpone", `
@@ -126,7 +125,7 @@ func (s *store) postpone(ctx context.Context, c *Command, wait time.Duration, re
 		c.ID, c.Attempts, reason, wait, counts)
 }
 
-// doubt notes that nobody knows whether LeadGrid carried a command out, and from when on a look can tell that it did not.
+// doubt marks a command as unknown: nobody knows whether LeadGrid carried it out. A look can prove from certain on that it did not.
 func (s *store) doubt(ctx context.Context, c *Command, reason string, first, certain time.Duration, happened bool) error {
 	return s.update(ctx, "doubt", `
 		UPDATE commands SET state = 'unknown', error = $3, due_at = now() + $4::interval, certain_at = now() + $5::interval,
@@ -135,7 +134,7 @@ func (s *store) doubt(ctx context.Context, c *Command, reason string, first, cer
 		c.ID, c.Attempts, reason, min(first, certain), certain, happened)
 }
 
-// lookAgain notes what a look found that settles nothing yet.
+// lookAgain stores the evidence of a look that settles nothing yet.
 func (s *store) lookAgain(ctx context.Context, c *Command, wait time.Duration, found *evidence) error {
 	return s.update(ctx, "look again at", `
 		UPDATE commands SET evidence = coalesce($3::jsonb, evidence), due_at = now() + $4::interval
@@ -149,7 +148,7 @@ func (s *store) ask(ctx context.Context, c *Command, reason string, found *evide
 		WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown', 'done')`, c.ID, c.Attempts, reason, found.orNull())
 }
 
-// confirmed notes a read that followed, and what it showed to be amiss.
+// confirmed stores that a confirming read was made, and what it found to be wrong.
 func (s *store) confirmed(ctx context.Context, c *Command, left int, next time.Duration, amiss string) error {
 	return s.update(ctx, "confirm", `
 		UPDATE commands SET confirms = $3, due_at = now() + $4::interval, error = coalesce(nullif($5, ''), error)
@@ -167,8 +166,8 @@ func (s *store) update(ctx context.Context, what, sql string, args ...any) error
 	return nil
 }
 
-// reap finds commands whose sender is gone: no request of theirs is under way any more, but it may have been carried out.
-// What may be repeated is repeated, and creates are looked into.
+// reap finds commands whose lease has run out because their worker is gone. Their request may or may not have been carried out:
+// what may be repeated is sent again, and creates are looked into.
 func (s *store) reap(ctx context.Context, certain time.Duration) (int64, error) {
 	tag, err := s.pool.Exec(ctx, `
 		UPDATE commands SET
@@ -181,7 +180,7 @@ func (s *store) reap(ctx context.Context, certain time.Duration) (int64, error) 
 	return tag.RowsAffected(), nil
 }
 
-// refuseDependents ends the pending commands that need what a refused one did not make.
+// refuseDependents ends the pending commands that depend on a refused one.
 func (s *store) refuseDependents(ctx context.Context) ([]*Command, error) {
 	var all []*Command
 	for {
@@ -206,14 +205,14 @@ func (s *store) refuseDependents(ctx context.Context) ([]*Command, error) {
 		if len(refused) == 0 {
 			return all, nil
 		}
-		all = append(all, refused...) // whose own dependents come next
+		all = append(all, refused...) // their own dependents come next
 	}
 }
 
-// shortestWait keeps the runner from asking all the time for what is due and already being worked on.
+// shortestWait keeps the runner from asking incessantly for what is due but already being worked on.
 const shortestWait = 50 * time.Millisecond
 
-// nextDue is when something that waits for its time is due; zero if nothing is.
+// nextDue returns in how long the next waiting command is due, 0 if none waits.
 func (s *store) nextDue(ctx context.Context) (time.Duration, error) {
 	var seconds *float64
 	err := s.pool.QueryRow(ctx, `

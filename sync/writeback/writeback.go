@@ -1,10 +1,12 @@
-// Package writeback carries out the commands that customers write into the table commands through the SQL functions of
-// migration 4: each at most once where a second time would make a second thing, and in order on each dossier and contact.
+// Package writeback carries out the commands that customers write into the table commands with the SQL functions of
+// migrations/00004_writeback.sql: creates at most once, and all of them in order on each dossier and contact.
 //
-// A command is marked as sending, and that is committed, before its first byte goes out. What then comes back decides
-// (judge): surely not done, surely done, or nobody knows. Operations that end in the same state however often they run are
-// sent again. Creates are not: LeadGrid is looked at until it shows what was made (look), or has shown for long enough that
-// nothing was. Where that stays ambiguous the command is left to a person, with the evidence.
+// A command is marked as sending, and that is committed, before its first byte goes out. The answer decides (judge): surely
+// not done, surely done, or nobody knows. Operations that end in the same state however often they run are then sent again.
+// Creates are not: the runner looks in LeadGrid (look) until it shows what was made, or for so long that nothing can have
+// been made. If the result stays ambiguous, the command is left to a person, with the evidence.
+//
+// Start reading at [Runner.Run]; attempt.go is the life of one command.
 package writeback
 
 import (
@@ -30,30 +32,30 @@ import (
 
 // Options configures a Runner. The zero value is right for production.
 type Options struct {
-	// Paused keeps everything from being sent; looking goes on.
+	// Paused keeps commands from being sent; unknown ones are still looked into.
 	Paused bool
-	// Marker, when given, is the word that stands before the command's id at the end of a created dossier's intake_notes, so
-	// that the dossier can be found for certain.
+	// Marker, if not empty, is a word that is written with the command's id at the end of a created dossier's intake_notes, so
+	// that the dossier can be found with certainty.
 	Marker string
 	// Parallel is how many commands are carried out at once, 0 for 8.
 	Parallel int
-	// Timeout bounds one attempt, the reads that belong to it included; 0 is a minute. A command whose worker was killed
-	// is taken up again a quarter later than that.
+	// Timeout bounds one attempt, with the reads that belong to it; 0 is a minute. A command whose worker was killed is taken
+	// up again after one and a quarter times that.
 	Timeout time.Duration
-	// Late is how long after its caller gave up a request may still be carried out; 0 is a minute.
+	// Late is how long a request may still be carried out after its caller gave up; 0 is a minute.
 	Late time.Duration
-	// Poll is how often the table is looked at when no notification comes; 0 is 5 s.
+	// Poll is how often to look for commands if no notification comes; 0 is 5 s.
 	Poll time.Duration
 	// Pause is the first wait between attempts, which doubles; 0 is a second.
 	Pause time.Duration
-	// SweepContacts asks for a sweep of contacts in the caller's transaction, so that one that a command has deleted is soon
-	// marked as deleted; nil leaves it to the next scheduled sweep.
+	// SweepContacts asks, in the caller's transaction, for a sweep of contacts, so that a contact deleted by a command is soon
+	// marked as deleted; nil leaves that to the next scheduled sweep.
 	SweepContacts func(ctx context.Context, tx pgx.Tx) error
-	// Key gives the API key in use, which may change at any time; nil for one that never does.
+	// Key returns the API key in use, which may change at any time; nil if it never does.
 	Key func() string
 	// Registerer receives the metrics, when given.
 	Registerer prometheus.Registerer
-	// Log receives one line per step of a command, of ids only; nil for none.
+	// Log gets one line per step of a command, with ids only; nil for none.
 	Log *slog.Logger
 }
 
@@ -63,11 +65,11 @@ const (
 	longestWait = 2 * time.Minute
 	// mostPerRound is how many commands are looked into, or confirmed, at once.
 	mostPerRound = 50
-	// longestTrying is how long a command is sent again and again before a person is asked: longer than LeadGrid is down.
+	// longestTrying is how long a command is retried before a person is asked: longer than any outage of LeadGrid.
 	longestTrying = 24 * time.Hour
-	// drain is how long commands under way may take to end once the runner is told to.
+	// drain is how long running commands may take once the runner is to stop.
 	drain = 10 * time.Second
-	// provenFor is how long it holds that the key writes to the mirrored organization.
+	// provenFor is how long a proof lasts that the key belongs to the mirrored organization.
 	provenFor = time.Minute
 )
 
@@ -90,8 +92,8 @@ type Runner struct {
 	looking, confirming atomic.Bool
 
 	mu     sync.Mutex
-	proven time.Time // when the key last read the mirrored organization
-	key    string    // which that was
+	proven time.Time // when the key was last proved to belong to the mirrored organization
+	key    string    // that key
 }
 
 // New returns a Runner. The client's and the observer's limiter should be the budget's write-back share.
@@ -122,7 +124,7 @@ func New(pool *pgxpool.Pool, api *leadgridapi.Client, observer *observe.Observer
 	}
 }
 
-// Run carries out commands until the context ends; then it lets those under way end.
+// Run carries out commands until the context ends, and then waits for those under way.
 func (r *Runner) Run(ctx context.Context) {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -165,7 +167,7 @@ func (r *Runner) nudge() {
 	}
 }
 
-// dispatch starts all that is due and for which there is room, and says when to look again.
+// dispatch starts everything that is due and for which there is room, and returns how long to wait before the next time.
 func (r *Runner) dispatch(ctx, work context.Context) (time.Duration, error) {
 	if err := r.startSends(ctx, work); err != nil { // first, as callers wait for it
 		return r.options.Poll, err
@@ -199,7 +201,7 @@ func (r *Runner) dispatch(ctx, work context.Context) (time.Duration, error) {
 	return min(next, r.options.Poll), nil
 }
 
-// startSends claims as many commands as there are free slots, and carries them out side by side.
+// startSends claims as many commands as there are free slots, and carries them out concurrently.
 func (r *Runner) startSends(ctx, work context.Context) error {
 	free := r.options.Parallel - int(r.sending.Load())
 	if free <= 0 || r.options.Paused {
@@ -213,7 +215,7 @@ func (r *Runner) startSends(ctx, work context.Context) error {
 	return err
 }
 
-// round claims what is due and works on it, unless a round of the same kind is still under way.
+// round claims due commands and runs a function on them, unless the last round of that kind is still under way.
 func (r *Runner) round(
 	ctx, work context.Context, busy *atomic.Bool,
 	claim func(context.Context, int) ([]*Command, error), run func(context.Context, []*Command),
@@ -230,7 +232,7 @@ func (r *Runner) round(
 	return nil
 }
 
-// start runs f within the time that one attempt may take, and then ended.
+// start runs f, with the timeout of one attempt, and then ended.
 func (r *Runner) start(ctx context.Context, f func(context.Context), ended func()) {
 	r.running.Go(func() {
 		defer r.nudge()
@@ -241,7 +243,7 @@ func (r *Runner) start(ctx context.Context, f func(context.Context), ended func(
 	})
 }
 
-// listen wakes the runner when commands are written, over a connection of its own. While that is down the poll has to do.
+// listen wakes the runner when commands are written. It needs a connection of its own; while that is down, polling must do.
 func (r *Runner) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := r.listenOnce(ctx); ctx.Err() == nil {
@@ -271,7 +273,7 @@ func (r *Runner) listenOnce(ctx context.Context) error {
 	}
 }
 
-// keep stores a step of a command, patiently: what LeadGrid answered is known nowhere else.
+// keep stores a step of a command, and retries for long, because what LeadGrid answered is known nowhere else.
 func (r *Runner) keep(ctx context.Context, c *Command, step func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longestWait)
 	defer cancel()
@@ -288,12 +290,12 @@ func (r *Runner) keep(ctx context.Context, c *Command, step func(context.Context
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return // its lease will end, and it will be looked into
+			return // its lease will run out, and it will be looked into
 		}
 	}
 }
 
-// ended counts and logs a command that has come to an end, or to a person.
+// ended counts and logs a command that is finished, or left to a person.
 func (r *Runner) ended(ctx context.Context, c *Command, state State, err error) {
 	r.metrics.finished.WithLabelValues(string(c.Operation), string(state)).Inc()
 	if state == Done {

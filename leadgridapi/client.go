@@ -18,8 +18,8 @@ const (
 	DefaultTimeout = time.Minute
 )
 
-// A Client calls the LeadGrid API with one key, and so for one organization.
-// It is safe for concurrent use. Make one with [New].
+// A Client calls the LeadGrid API with one key, which belongs to one
+// organization. It is safe for concurrent use. Make one with [New].
 type Client struct {
 	base    string
 	key     func() string // a function, so that printing a Client prints no key
@@ -33,26 +33,26 @@ type Client struct {
 // An Option changes what [New] makes.
 type Option func(*Client)
 
-// WithKeyFunc asks f for the key before every request, so that a key can be
-// rotated under a running client. It takes the place of New's key argument.
+// WithKeyFunc calls f for the key before every request, so that the key can be
+// rotated while the client is in use. It replaces New's key argument.
 func WithKeyFunc(f func() string) Option { return func(c *Client) { c.key = f } }
 
-// WithHTTPClient sends requests through a copy of h. Its CheckRedirect is not
-// used: redirects are always refused, see [ErrRedirect].
+// WithHTTPClient sends requests through a copy of h, except that redirects are
+// always refused, whatever h's CheckRedirect; see [ErrRedirect].
 func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
 
-// WithTimeout bounds each request, its answer's body included. The default is
-// [DefaultTimeout]; zero means that only the context bounds it.
+// WithTimeout bounds each request, including reading the answer. The default
+// is [DefaultTimeout]; with zero, only the context bounds it.
 func WithTimeout(d time.Duration) Option { return func(c *Client) { c.timeout = d } }
 
 // WithUserAgent sets the User-Agent header.
 func WithUserAgent(agent string) Option { return func(c *Client) { c.agent = agent } }
 
-// New returns a client for the API at baseURL, which calls it with key. It
-// fails if baseURL is not an absolute http or https URL without user, query
-// or fragment, or if there is no key.
+// New returns a client that calls the API at baseURL with key. It fails if
+// baseURL is not an absolute http or https URL without user, query and
+// fragment, or if there is no key.
 func New(baseURL, key string, opts ...Option) (*Client, error) {
-	// The URL is not quoted in an error: someone may have put a secret in it.
+	// Errors do not quote the URL: somebody may have put a secret in it.
 	base, err := url.Parse(baseURL)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
 		return nil, errors.New("leadgrid: the base URL is not an absolute http or https URL")
@@ -79,9 +79,9 @@ func New(baseURL, key string, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// refusingRedirects copies h, or makes a client of its own if there is none.
-// Go would turn a redirected POST into a GET without its body, and carry the
-// key along.
+// refusingRedirects returns a copy of h, or a new client if h is nil, that
+// follows no redirects. Go would turn a redirected POST into a GET without a
+// body, and send the key along.
 func refusingRedirects(h *http.Client) *http.Client {
 	own := http.Client{}
 	if h != nil {
@@ -95,9 +95,8 @@ func refusingRedirects(h *http.Client) *http.Client {
 	return &own
 }
 
-// WithLimiter returns a copy of c that asks l before each request and tells it
-// of each answer. The copy shares c's connections and what [Client.Limits]
-// remembers.
+// WithLimiter returns a copy of c that asks l before each request and reports
+// each answer to it. The copy shares c's connections and [Client.Limits].
 func (c *Client) WithLimiter(l Limiter) *Client {
 	limited := *c
 	limited.limiter = l

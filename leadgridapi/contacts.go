@@ -89,19 +89,19 @@ type ContactInput struct {
 	Notes       string   `json:"notes,omitempty"`
 }
 
-// CreateContact creates a contact. An e-mail that another contact has, in
-// whatever case, is refused with [ErrDuplicateContact]. Scope: contacts:write.
+// CreateContact creates a contact. If another contact has the same e-mail, in
+// any case, it fails with [ErrDuplicateContact]. Scope: contacts:write.
 func (c *Client) CreateContact(ctx context.Context, in ContactInput) (Contact, error) {
 	return one[Contact](ctx, c, post(in, "contacts"))
 }
 
-// UpdateContact changes the named fields of a contact and returns what LeadGrid
-// answers. A kind replaces the whole set. Scope: contacts:write.
+// UpdateContact changes the named fields of a contact and returns the contact in
+// LeadGrid's answer. A new kind replaces the whole set. Scope: contacts:write.
 func (c *Client) UpdateContact(ctx context.Context, id string, changes Changes) (Contact, error) {
 	return one[Contact](ctx, c, patch(changes, "contacts", id))
 }
 
-// DeleteContact deletes a contact for good, and its links; the dossiers stay.
+// DeleteContact deletes a contact for good, with its links; the dossiers stay.
 // Scope: contacts:write.
 func (c *Client) DeleteContact(ctx context.Context, id string) error {
 	return none(ctx, c, del("contacts", id))

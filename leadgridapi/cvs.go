@@ -13,8 +13,8 @@ import (
 	"slices"
 )
 
-// MaxCV is the size of the largest CV LeadGrid takes. "10 MB" is read as MiB
-// here, which leaves what lies between the two for LeadGrid to judge.
+// MaxCV is the size of the largest CV LeadGrid takes. The reference says 10 MB;
+// the client allows 10 MiB, and leaves the difference to LeadGrid.
 const MaxCV = 10 << 20
 
 // A CV is a PDF file.
@@ -23,7 +23,7 @@ type CV struct {
 	Data     []byte
 }
 
-// check refuses what LeadGrid would, before megabytes are sent.
+// check refuses what LeadGrid would refuse, before megabytes are sent.
 func (cv CV) check() error {
 	if !bytes.HasPrefix(cv.Data, []byte("%PDF-")) {
 		return fmt.Errorf("%w: the CV is not a PDF", ErrInvalidInput)
@@ -37,14 +37,14 @@ func (cv CV) check() error {
 // UploadCV attaches a CV to a dossier, in place of the previous one.
 // Scope: dossiers:write.
 //
-// LeadGrid does not document its answer. If that holds an object, it is returned
-// as far as it looks like a dossier; otherwise the dossier is empty, its Raw nil.
+// LeadGrid does not document the answer. If it holds an object, that is returned
+// as a dossier; otherwise the dossier is empty, and its Raw nil.
 func (c *Client) UploadCV(ctx context.Context, dossierID string, cv CV) (Dossier, error) {
 	return c.uploadCV(ctx, newRequest(http.MethodPost, "dossiers", dossierID, "cv").withCV(cv))
 }
 
-// UploadCVRaw does what UploadCV does with the PDF alone as the request's body,
-// without a file name.
+// UploadCVRaw is UploadCV with the PDF itself as the request's body, without a
+// file name.
 func (c *Client) UploadCVRaw(ctx context.Context, dossierID string, pdf []byte) (Dossier, error) {
 	r := newRequest(http.MethodPost, "dossiers", dossierID, "cv")
 	if err := (CV{Data: pdf}).check(); err != nil {

@@ -12,10 +12,10 @@ import (
 	"sync"
 )
 
-// decode fills the fields of the struct that into points to from the valid JSON
-// object raw, by their json tags, and keeps raw in *keep. A value that does not
-// fit its field leaves it zero; one that is no object leaves all of them zero.
-// Keys match exactly, unlike in encoding/json.
+// decode fills the struct that into points to from raw, which must be valid JSON,
+// by the fields' json tags, and keeps raw in *keep. A value that does not fit
+// its field leaves it zero; if raw is no object, all fields stay zero. Keys must
+// match exactly, unlike in encoding/json.
 func decode(raw []byte, into any, keep *json.RawMessage) error {
 	target := reflect.ValueOf(into).Elem()
 	target.SetZero()
@@ -33,7 +33,7 @@ func decodeField(name string, value []byte, field reflect.Value) {
 	field.SetZero()
 	switch {
 	case field.Kind() == reflect.String && field.Type() != numberType:
-		if strings.HasSuffix(name, "id") { // text to us, but one that comes as a number is still an id
+		if strings.HasSuffix(name, "id") { // an id may come as a number
 			field.SetString(idText(value))
 		} else {
 			field.SetString(string(unquote(value)))
@@ -45,8 +45,7 @@ func decodeField(name string, value []byte, field reflect.Value) {
 
 var numberType = reflect.TypeFor[json.Number]()
 
-// fieldsByType remembers what fieldsOf found: reading tags takes longer than all
-// the rest of decode.
+// fieldsByType caches fieldsOf: reading tags takes longer than the rest of decode.
 var fieldsByType sync.Map
 
 // fieldsOf returns the indexes of a struct's fields by their json tags.
@@ -63,12 +62,12 @@ func fieldsOf(t reflect.Type) map[string]int {
 	return fields
 }
 
-// open checks body, which must be an object as every answer is, and returns its
-// data, which must begin with the byte kind, '{' or '[', and its meta.
+// open checks that body is an object with data, as every answer is, and returns
+// data and meta. data must begin with the byte kind, '{' or '['.
 func open(body []byte, kind byte) (data []byte, meta Meta, err error) {
 	if !json.Valid(body) {
-		// Unmarshal tells what is cut short from what is HTML, and quotes one
-		// character of it at most.
+		// Unmarshal says whether it is cut short or HTML, and quotes at most one
+		// character.
 		return nil, meta, fmt.Errorf("the body is not JSON: %w", json.Unmarshal(body, new(any)))
 	}
 	for key, value := range members(body) {
@@ -85,7 +84,7 @@ func open(body []byte, kind byte) (data []byte, meta Meta, err error) {
 	return data, meta, nil
 }
 
-// An object is a pointer to one of the structs that LeadGrid's objects become.
+// An object is a pointer to one of the structs for LeadGrid's objects.
 type object[T any] interface {
 	*T
 	json.Unmarshaler
@@ -117,14 +116,14 @@ func list[T any, P object[T]](ctx context.Context, c *Client, filter url.Values,
 	page := Page[T]{Meta: raw.Meta, Raw: raw.Raw}
 	for _, value := range raw.Items {
 		var item T
-		_ = P(&item).UnmarshalJSON(value) // which forgives everything: no object spoils the page
+		_ = P(&item).UnmarshalJSON(value) // forgives everything, so that no object makes the page fail
 		page.Items = append(page.Items, item)
 	}
 	return page, nil
 }
 
-// none sends r. Of its answer only the status counts: what LeadGrid answers to a
-// DELETE is not documented.
+// none sends r. Only the answer's status counts: LeadGrid does not document what
+// a DELETE answers.
 func none(ctx context.Context, c *Client, r request) error {
 	_, err := c.do(ctx, r)
 	return err

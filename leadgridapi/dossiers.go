@@ -53,8 +53,7 @@ func (d *Dossier) UnmarshalJSON(raw []byte) error { return decode(raw, d, &d.Raw
 func (d Dossier) key() string { return keyOr(d.ID, d.Raw) }
 
 // A DossierFilter narrows a list of dossiers. Its zero value asks for LeadGrid's
-// default list, of which the reference does not say whether it holds archived
-// dossiers.
+// default list; the reference does not say whether that includes archived ones.
 type DossierFilter struct {
 	Type    string
 	Status  string
@@ -98,11 +97,10 @@ type DossierInput struct {
 	DealCurrency  string      `json:"deal_currency,omitempty"`  // sales only
 }
 
-// CreateDossier creates a dossier, and with cv its CV in the same call: if
-// LeadGrid refuses the CV, there is no dossier. A nil cv means none.
-// Scope: dossiers:write.
+// CreateDossier creates a dossier and, unless cv is nil, its CV in the same
+// call: if LeadGrid refuses the CV, there is no dossier. Scope: dossiers:write.
 //
-// LeadGrid has no idempotency keys. After an error of which [Sent] is true and
+// LeadGrid has no idempotency keys. After an error for which [Sent] is true and
 // that is not an [*Error] below 500, the dossier may exist.
 func (c *Client) CreateDossier(ctx context.Context, in DossierInput, cv *CV) (Dossier, error) {
 	r := post(in, "dossiers")
@@ -112,8 +110,8 @@ func (c *Client) CreateDossier(ctx context.Context, in DossierInput, cv *CV) (Do
 	return one[Dossier](ctx, c, r)
 }
 
-// UpdateDossier changes the named fields of a dossier and returns what LeadGrid
-// answers. Changing current_stage_id moves the dossier, within its flow;
+// UpdateDossier changes the named fields of a dossier and returns the dossier in
+// LeadGrid's answer. Changing current_stage_id moves the dossier within its flow;
 // changing status restores an archived one. Scope: dossiers:write.
 func (c *Client) UpdateDossier(ctx context.Context, id string, changes Changes) (Dossier, error) {
 	return one[Dossier](ctx, c, patch(changes, "dossiers", id))

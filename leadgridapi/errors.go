@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// The documented refusals, to be told apart with [errors.Is].
+// The documented refusals, for [errors.Is].
 var (
 	ErrUnauthorized     = errors.New("leadgrid: the key is missing, wrong or expired")
 	ErrPlanRequired     = errors.New("leadgrid: the organization's plan has no API access")
@@ -23,16 +23,16 @@ var (
 )
 
 var (
-	// ErrInvalidInput is what the client itself refuses to send: an empty id, a
-	// CV that is no PDF, values that have no JSON.
+	// ErrInvalidInput means that the client itself refuses to send a request,
+	// because of an empty id, a CV that is no PDF, or a value that has no JSON.
 	ErrInvalidInput = errors.New("leadgrid: invalid input")
 
 	// ErrNoKey means that there is no key to call LeadGrid with.
 	ErrNoKey = errors.New("leadgrid: no API key")
 
-	// ErrRedirect is in the *ProtocolError for an answer that sends the client
-	// elsewhere, as LeadGrid's other host names do. The base URL should name
-	// the final place.
+	// ErrRedirect is wrapped in the *ProtocolError for a redirect, with which
+	// LeadGrid's other host names answer. The base URL must name the final
+	// place.
 	ErrRedirect = errors.New("redirected")
 )
 
@@ -47,8 +47,8 @@ var byCode = map[string]error{
 	"internal":          ErrInternal,
 }
 
-// byStatus serves answers without a documented code, from a proxy perhaps. It
-// leaves out what would be a verdict on an object or on a request: a 404 that
+// byStatus is for answers without a documented code, perhaps from a proxy. It
+// leaves out statuses that would judge an object or a request: a 404 that
 // LeadGrid did not write proves nothing about a dossier.
 var byStatus = map[int]error{
 	http.StatusUnauthorized:        ErrUnauthorized,
@@ -61,7 +61,7 @@ var byStatus = map[int]error{
 // An Error is an answer with a status of 400 or more. With [errors.Is] it matches
 // the documented refusal that its code, or else its status, stands for.
 //
-// Its text leaves Message out, which may quote what a person typed.
+// Its text leaves out Message, which may quote what a person typed.
 type Error struct {
 	Status     int           // the HTTP status
 	Code       string        // LeadGrid's code, empty if the body held none
@@ -71,8 +71,8 @@ type Error struct {
 	RetryAfter time.Duration // how long LeadGrid asks to wait; 0 if it does not say, but [DefaultRetryAfter] on a 429
 }
 
-// newError reads a refusal. It does not insist on JSON: what a proxy writes in
-// front of a LeadGrid that is down is still a refusal with a status.
+// newError reads a refusal. It does not insist on JSON: a proxy's page, while
+// LeadGrid is down, is still a refusal with a status.
 func newError(r request, seen Observation, body []byte, key string) error {
 	var said struct {
 		Error struct{ Code, Message any }
@@ -125,8 +125,8 @@ func (e *RateLimitError) Error() string {
 func (e *RateLimitError) Unwrap() error { return e.Err }
 
 // A ProtocolError is an answer below 400 that is not what LeadGrid documents: cut
-// short, not JSON, of another shape, too large, or a redirect. Where Status is
-// 2xx, a write was done as far as one can tell, but not what it made.
+// short, not JSON, of another shape, too large, or a redirect. If Status is 2xx,
+// a write was most likely carried out, but its result is unknown.
 type ProtocolError struct {
 	Method, Path string
 	Status       int
@@ -155,7 +155,7 @@ func (e *TransportError) Error() string {
 func (e *TransportError) Unwrap() error { return e.Err }
 
 // Sent reports whether LeadGrid may have seen the request that ended in err. If
-// not, sending it again cannot do anything twice.
+// not, it is safe to send it again.
 func Sent(err error) bool {
 	if e, ok := errors.AsType[*TransportError](err); ok {
 		return e.Sent
@@ -167,8 +167,8 @@ func Sent(err error) bool {
 	return ok
 }
 
-// withoutSecrets strips err of the request's URL, whose query may hold a person's
-// name, and makes sure that no transport put the key into it.
+// withoutSecrets removes the request's URL from err, because its query may hold
+// a person's name, and the key, in case a transport quotes it.
 func withoutSecrets(err error, key string) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
@@ -179,8 +179,8 @@ func withoutSecrets(err error, key string) error {
 	return err
 }
 
-// redact takes the key out of a text. LeadGrid's keys are far longer than 8
-// characters; what is shorter, in a test, would be found inside of words.
+// redact removes the key from a text. LeadGrid's keys are far longer than 8
+// characters; a shorter one, as in a test, would match inside words.
 func redact(text, key string) string {
 	if len(key) < 8 {
 		return text
@@ -188,8 +188,8 @@ func redact(text, key string) string {
 	return strings.ReplaceAll(text, key, "[key]")
 }
 
-// redirectTo says where resp points, as far as that helps to mend the base URL:
-// the rest of a Location may repeat the query.
+// redirectTo says where resp points, as far as that helps to correct the base
+// URL. The rest of Location may repeat the query, and so a person's name.
 func redirectTo(resp *http.Response) error {
 	if to, err := resp.Location(); err == nil {
 		return fmt.Errorf("%w to %s://%s", ErrRedirect, to.Scheme, to.Host)

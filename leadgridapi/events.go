@@ -18,48 +18,51 @@ const (
 	EventNoteCreated         = "note.created"
 )
 
-// ErrOddEvent means that a webhook's body is not an event that can be relied on,
-// however authentic it is. What it wraps says why, without quoting the body.
+// ErrOddEvent means that a webhook's body, however authentic, is not an event
+// that can be relied on. The error says why, without quoting the body.
 var ErrOddEvent = errors.New("leadgrid: odd event")
 
-// maxName bounds an id and a type in a webhook, in bytes. LeadGrid's are far
-// shorter, and a database's index takes no text of any length.
+// maxName bounds an event's id and type, in bytes. LeadGrid's are far shorter, and
+// a database's index does not take texts of any length.
 const maxName = 255
 
-// maxID bounds the id of an object that an event names, in bytes: what an index of
-// Postgres surely takes. The reference does not say how long ids may be.
+// maxID bounds the id of an object that an event names, in bytes: a Postgres index
+// takes at least that. The reference does not say how long ids may be.
 const maxID = 2000
 
-// An Event is the body of a webhook. LeadGrid does not say whether Data holds
-// the whole object, nor that events arrive once or in order: an event is a hint to
-// read what it names.
+// An Event is the body of a webhook. LeadGrid does not promise that Data holds the
+// whole object, nor that events arrive once or in order: treat an event as a hint
+// to read what it names.
 type Event struct {
 	ID        string
-	Type      string          // empty if it is missing or no text
+	Type      string          // empty if it is missing or no string
 	CreatedAt time.Time       // zero if it is missing or no RFC 3339 time
 	Data      json.RawMessage // a part of the body given to ParseEvent, not a copy
 
-	// DossierID is the dossier the event is about, empty if it cannot be told. The
+	// DossierID is the dossier the event is about, empty if that is not clear. The
 	// reference does not describe Data, so where to look is an assumption:
 	// dossier_id and dossier.id for every event; then id for a dossier.* event,
 	// and note.dossier_id for a note.* event, whose own id is the note's.
 	DossierID string
 
-	// StageID is the stage a dossier.stage_changed event names, empty if it cannot
-	// be told. By assumption, the first there is of current_stage_id, stage_id,
-	// to_stage_id, new_stage_id, stage.id, to_stage.id and
-	// dossier.current_stage_id.
+	// StageID is the stage that a dossier.stage_changed event names, empty if that is
+	// not clear. It is an assumption too: the first that is there of
+	// current_stage_id, stage_id, to_stage_id, new_stage_id, stage.id, to_stage.id
+	// and dossier.current_stage_id.
 	StageID string
 }
 
 // ParseEvent reads the body of a webhook. It is stricter than encoding/json, so
-// that no two readers can see different events in the same bytes, and so
-// that all it lets through fits into a database. The body must be one JSON
-// object and nothing else, in UTF-8 without a byte-order mark, no key of an object
-// twice (in whatever case), nested at most 64 deep, without U+0000 or lone
-// surrogates in its strings, with numbers of at most 1000 digits when written
-// out, and with an id that is a text of 1 to 255 bytes. A type may be missing or
-// unknown, but not longer than that. Else the error is [ErrOddEvent].
+// that no two readers can see different events in the same bytes, and that
+// everything it accepts fits into a database. Any other body is [ErrOddEvent]:
+//
+//   - It must be one JSON object and nothing else, in UTF-8 without a byte-order
+//     mark, nested at most 64 deep.
+//   - No object may hold a key twice, in any case.
+//   - Strings must not hold U+0000 or lone surrogates, and numbers must have at most
+//     1000 digits when written out.
+//   - It must have an id, a string of 1 to 255 bytes. The type may be missing or
+//     unknown, but not longer than that.
 func ParseEvent(body []byte) (Event, error) {
 	if err := checkJSON(body); err != nil {
 		return Event{}, fmt.Errorf("%w: %w", ErrOddEvent, err)
@@ -114,8 +117,8 @@ func firstOf(ids map[string]string, places ...string) string {
 	return ""
 }
 
-// collectIDs gathers the ids of an object and of the objects right inside it, by
-// their place: "dossier_id", "dossier.id".
+// collectIDs collects the ids in an object and in the objects directly inside it,
+// by their place: "dossier_id", "dossier.id".
 func collectIDs(ids map[string]string, prefix string, object []byte) {
 	for key, value := range members(object) {
 		switch {

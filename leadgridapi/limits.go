@@ -8,25 +8,25 @@ import (
 	"time"
 )
 
-// DefaultRetryAfter is how long to wait after a 429 that does not say, or not
-// in a way that can be read.
+// DefaultRetryAfter is how long to wait after a 429 without a readable
+// Retry-After.
 const DefaultRetryAfter = time.Minute
 
 // A Limiter decides when requests may be sent, for example to share one rate
 // budget among many processes. Each successful Acquire is followed by exactly
 // one Observe.
 type Limiter interface {
-	// Acquire is asked before every request. It may wait, within ctx. If it
-	// returns an error, nothing is sent and the client returns that error,
+	// Acquire is called before every request. It may wait, within ctx. If it
+	// returns an error, nothing is sent, and the client returns that error,
 	// wrapped.
 	Acquire(ctx context.Context) error
 
-	// Observe is told of every answer as soon as its headers are there, and of
-	// every request that got none.
+	// Observe is called for every answer as soon as its headers have arrived,
+	// and for every request without an answer.
 	Observe(Observation)
 }
 
-// An Observation is what one request taught about LeadGrid's limits.
+// An Observation is what one request showed about LeadGrid's limits.
 type Observation struct {
 	Status         int           // 0 if there was no answer
 	Limit          *int          // X-RateLimit-Limit, nil if missing or unreadable
@@ -36,11 +36,11 @@ type Observation struct {
 	Err            error         // the *TransportError if there was no answer
 }
 
-// Limits are the rate limits LeadGrid stated last.
+// Limits are the rate limits that LeadGrid announced last.
 type Limits struct {
 	Limit     *int      // X-RateLimit-Limit, nil if missing or unreadable
 	Remaining *int      // X-RateLimit-Remaining, likewise
-	At        time.Time // when the answer that stated them came; zero before the first
+	At        time.Time // when the answer with them came; zero before the first
 }
 
 // Limits returns what the latest answer said about the key's rate limits.

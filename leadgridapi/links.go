@@ -49,7 +49,7 @@ func (c *Client) Links(ctx context.Context, dossierID string) iter.Seq2[Link, er
 type LinkInput struct {
 	ContactID     string `json:"contact_id"`
 	RoleOnDossier string `json:"role_on_dossier"`
-	IsPrimary     bool   `json:"is_primary,omitempty"` // demotes the primary contact there was
+	IsPrimary     bool   `json:"is_primary,omitempty"` // demotes the present primary contact
 }
 
 // LinkContact ties a contact to a dossier. Scopes: contacts:write and

@@ -13,8 +13,8 @@ import (
 // MaxPerPage is the largest page LeadGrid serves.
 const MaxPerPage = 100
 
-// A PageRequest asks for one page of a list. Its zero value leaves both numbers
-// to LeadGrid, which answers with the first 25.
+// A PageRequest asks for one page of a list. Its zero value leaves the choice to
+// LeadGrid, which answers with the first 25 objects.
 type PageRequest struct {
 	Page    int // counted from 1; 0 for LeadGrid's default
 	PerPage int // at most [MaxPerPage], which larger numbers become; 0 for LeadGrid's default
@@ -35,11 +35,11 @@ func (p PageRequest) addTo(filter url.Values) url.Values {
 	return query
 }
 
-// Meta is what LeadGrid says about a page. What it does not say is nil.
+// Meta is what LeadGrid says about a page. Fields it leaves out are nil.
 type Meta struct {
-	Total   *int `json:"total"`    // of the whole list; counted apart, so a hint only
+	Total   *int `json:"total"`    // of the whole list; counted separately, so only a hint
 	Page    *int `json:"page"`     // counted from 1
-	PerPage *int `json:"per_page"` // may differ from what was asked for
+	PerPage *int `json:"per_page"` // may differ from the request's
 
 	Raw json.RawMessage `json:"-"` // as it came, nil if it did not
 }
@@ -47,11 +47,12 @@ type Meta struct {
 // UnmarshalJSON decodes m as the package documentation says of objects.
 func (m *Meta) UnmarshalJSON(raw []byte) error { return decode(raw, m, &m.Raw) }
 
-// Ends reports whether a page of so many objects, asked for with [MaxPerPage],
-// surely ends its list, seen being how many came with it and before it: it is
-// empty, or shorter than pages are and all that the list counts were seen. The
-// count alone proves nothing, and a short page without it may be all that
-// LeadGrid serves at once, whatever it says of its pages.
+// Ends reports whether a page that was requested with [MaxPerPage] is certainly
+// the last of its list. objects is how many it holds, and seen how many were
+// seen up to and including it. The last page is empty, or it is shorter than
+// LeadGrid's pages and as many objects were seen as the list counts. The count
+// alone proves nothing, and LeadGrid may always serve short pages, whatever it
+// says of their size.
 func (m Meta) Ends(objects, seen int) bool {
 	size := MaxPerPage
 	if m.PerPage != nil {
@@ -68,10 +69,10 @@ type Page[T any] struct {
 }
 
 // pages iterates over the objects of a list, page by page. LeadGrid does not say
-// what a page past the end looks like, or whether every list has pages, so
-// the list ends with a page that is surely the last, with a 404 after the first
-// page, and with a page that holds nothing but what the first or the previous
-// page held. key tells objects of the list apart.
+// what a page past the end looks like, or whether every list has pages. So
+// the list ends with a page that is certainly the last, with a 404 after the
+// first page, or with a page that only repeats objects of the first or previous
+// page. key identifies the list's objects.
 func pages[T any](fetch func(PageRequest) (Page[T], error), key func(T) string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var first, previous map[string]bool
@@ -113,8 +114,7 @@ func pages[T any](fetch func(PageRequest) (Page[T], error), key func(T) string) 
 	}
 }
 
-// query makes a filter's query of names and values, of which the empty ones say
-// nothing.
+// query makes a filter's query of names and values, and leaves out empty values.
 func query(namesAndValues ...string) url.Values {
 	q := url.Values{}
 	for pair := range slices.Chunk(namesAndValues, 2) {
@@ -125,7 +125,7 @@ func query(namesAndValues ...string) url.Values {
 	return q
 }
 
-// keyOr falls back to the whole object where LeadGrid sent no id.
+// keyOr returns the id or, if LeadGrid sent none, the whole object.
 func keyOr(id string, raw json.RawMessage) string {
 	if id != "" {
 		return id

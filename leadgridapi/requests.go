@@ -8,7 +8,7 @@ import (
 )
 
 // A request is one call of the API, ready to be sent, or the reason why it
-// must not be.
+// must not be sent.
 type request struct {
 	method      string
 	path        string // below the base URL, its parts escaped
@@ -18,9 +18,9 @@ type request struct {
 	err         error // wraps ErrInvalidInput
 }
 
-// newRequest makes a request for the path that parts make up, of which the ids
-// are whatever LeadGrid says they are. Each part is escaped to stay one part, and
-// none may be empty or climb: DELETE /contacts/ is not what anyone meant.
+// newRequest makes a request for the path made up of parts. Ids may hold any
+// character, so each part is escaped. None may be empty, "." or "..": nobody
+// means DELETE /contacts/.
 func newRequest(method string, parts ...string) request {
 	r := request{method: method}
 	for _, part := range parts {
@@ -50,16 +50,16 @@ func del(parts ...string) request { return newRequest(http.MethodDelete, parts..
 
 func (r request) withJSON(body any) request {
 	encoded, err := json.Marshal(body)
-	if err != nil { // which may quote the value
+	if err != nil { // not wrapped, as it may quote the value
 		r.err = fmt.Errorf("%w: a value has no JSON", ErrInvalidInput)
 	}
 	r.body, r.contentType = encoded, "application/json"
 	return r
 }
 
-// Changes is what an update changes: field names, as LeadGrid spells them, with
-// their new values. A nil value is sent as null, which clears the field; a field
-// that is not named stays as it is.
+// Changes are the fields to change in an update, by LeadGrid's names, with their
+// new values. A nil value is sent as null, to clear the field; fields that are
+// not named stay as they are.
 //
 // Only assigned_to is documented to take null. Read the object back to see
 // whether another field was cleared.

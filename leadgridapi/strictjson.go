@@ -15,7 +15,7 @@ const (
 	maxDigits = 1000
 )
 
-// Why JSON is refused. None of these quotes it, for it may hold a person's data.
+// Why JSON is refused. None of these quotes it, as it may hold personal data.
 var (
 	errNotUTF8   = errors.New("not UTF-8")
 	errBOM       = errors.New("begins with a byte-order mark")
@@ -30,8 +30,8 @@ var (
 )
 
 // checkJSON returns nil if data is one JSON object that every reader understands
-// the same way: see [ParseEvent]. It is one pass, which allocates only for the
-// keys, and whose time is linear in the data.
+// in the same way: see [ParseEvent]. It takes one pass, in linear time, and
+// allocates only for keys.
 func checkJSON(data []byte) error {
 	if !utf8.Valid(data) {
 		return errNotUTF8
@@ -55,10 +55,10 @@ func checkJSON(data []byte) error {
 	return nil
 }
 
-// A checker walks over JSON that may be anything.
+// A checker walks over bytes that may or may not be JSON.
 type checker struct {
 	cursor
-	keys [][]byte // folded, of all objects that are open, the innermost's last
+	keys [][]byte // folded, of all open objects, the innermost object's last
 }
 
 // value reads a value inside depth containers.
@@ -253,8 +253,8 @@ func (c *checker) digits() int {
 	return c.at - start
 }
 
-// fold returns the text of a quoted key, the same for all keys that differ in
-// case only, as encoding/json sees case.
+// fold returns the text of a quoted key, the same for all keys that differ only
+// in case, as encoding/json understands case.
 func fold(quoted []byte) []byte {
 	key := unquote(quoted)
 	for _, b := range key {
@@ -278,8 +278,8 @@ func foldRune(r rune) rune {
 	return least
 }
 
-// anyTwice reports whether two of the keys are equal. Most objects have few, for
-// which a map is not worth its making.
+// anyTwice reports whether two of the keys are equal. Most objects have too few
+// keys for a map to be worth it.
 func anyTwice(keys [][]byte) bool {
 	if len(keys) > 16 {
 		seen := make(map[string]bool, len(keys))

@@ -13,28 +13,28 @@ import (
 )
 
 const (
-	// maxBody bounds what is read of an answer: a page of 100 dossiers with
-	// long intake notes is below one MiB.
+	// maxBody bounds the size of an answer. A page of 100 dossiers with long
+	// intake notes is below one MiB.
 	maxBody = 32 << 20
 
-	// maxErrorBody bounds what is read of a refusal.
+	// maxErrorBody bounds how much of a refusal is read.
 	maxErrorBody = 64 << 10
 )
 
-// An answer is what LeadGrid said to a request, with a status below 400.
+// An answer is LeadGrid's answer to a request, with a status below 400.
 type answer struct {
 	request request
 	status  int
 	body    []byte
 }
 
-// misunderstood is the error for an answer that is not as documented.
+// misunderstood returns the error for an answer that is not as documented.
 func (a answer) misunderstood(err error) error {
 	return &ProtocolError{Method: a.request.method, Path: a.request.path, Status: a.status, Err: err}
 }
 
-// do sends r once and returns a 2xx answer. Anything else is one of the errors
-// the package documentation lists.
+// do sends r once and returns the answer if its status is 2xx. Otherwise it
+// returns one of the errors that the package documentation lists.
 func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	if r.err != nil {
 		return answer{}, r.err
@@ -57,8 +57,8 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 		ctx, cancel = context.WithTimeout(ctx, c.timeout)
 		defer cancel()
 	}
-	// Sent stays true over the transport's own second attempt on a fresh
-	// connection: in doubt, LeadGrid saw it.
+	// If the transport retries on a fresh connection, sent stays true: when in
+	// doubt, LeadGrid has seen the request.
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaders: func() { sent.Store(true) },
@@ -77,9 +77,9 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	return c.read(resp, r, key, seen)
 }
 
-// newHTTPRequest dresses r as an HTTP request. It never sets an
-// Idempotency-Key: LeadGrid knows none, and Go's transport would take it as
-// leave to send a POST twice.
+// newHTTPRequest turns r into an HTTP request. It never sets an
+// Idempotency-Key: LeadGrid has none, and Go's transport would take it as
+// permission to send a POST twice.
 func (c *Client) newHTTPRequest(r request, key string) (*http.Request, error) {
 	target := c.base + r.path
 	if len(r.query) > 0 {
@@ -102,13 +102,13 @@ func (c *Client) newHTTPRequest(r request, key string) (*http.Request, error) {
 	return req, nil
 }
 
-// read takes in an answer's body, or turns the answer into an error.
+// read reads an answer's body, or turns the answer into an error.
 func (c *Client) read(resp *http.Response, r request, key string, seen Observation) (answer, error) {
 	a := answer{request: r, status: resp.StatusCode}
 	var err error
 	switch {
 	case a.status >= 400:
-		// A refusal stands by its status, even if its body is lost on the way.
+		// The status is enough for a refusal, even if the body is lost on the way.
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 		return answer{}, newError(r, seen, body, key)
 	case a.status >= 300:

@@ -7,15 +7,15 @@ import (
 	"unicode/utf8"
 )
 
-// A cursor is a place in JSON. It walks over what is known to be valid without
-// copying it, where encoding/json would check it again at every level. On other
-// bytes it finds less than there is, but comes to an end.
+// A cursor walks over JSON that is known to be valid, without copying it;
+// encoding/json would check it again at every level. On invalid JSON it misses
+// something, but it always terminates.
 type cursor struct {
 	data []byte
 	at   int
 }
 
-// peek returns the byte to read next, 0 at the end: no JSON holds that byte.
+// peek returns the next byte, 0 at the end: no JSON holds that byte.
 func (c *cursor) peek() byte {
 	if c.at < len(c.data) {
 		return c.data[c.at]
@@ -23,7 +23,7 @@ func (c *cursor) peek() byte {
 	return 0
 }
 
-// take reads b and says whether it was there.
+// take reads b if it is next, and reports whether it was.
 func (c *cursor) take(b byte) bool {
 	if c.peek() != b {
 		return false
@@ -62,7 +62,8 @@ func (c *cursor) skipString() []byte {
 	return nil
 }
 
-// plain returns how many bytes at the beginning of s mean themselves in a string.
+// plain returns how many bytes at the beginning of s stand for themselves in a
+// JSON string.
 func plain(s []byte) int {
 	for i, b := range s {
 		if b < ' ' || b == '"' || b == '\\' {
@@ -72,17 +73,17 @@ func plain(s []byte) int {
 	return len(s)
 }
 
-// Members iterates over the keys and values of a JSON object, in their order, without
-// copying them: for those who read Raw. Of what is not valid JSON it finds less than
-// there is; ok is false for a value that is no object.
+// Members iterates over the keys and values of a JSON object, such as Raw, in
+// their order and without copying them. In invalid JSON it may miss some. ok is
+// false if the value is no object.
 func Members(object []byte) (fields iter.Seq2[[]byte, []byte], ok bool) {
 	c := cursor{data: object}
 	c.space()
 	return members(object), c.peek() == '{'
 }
 
-// members iterates over the keys and values of an object, in their order. Of any
-// other value, there are none.
+// members is Members for callers who do not care whether it is an object: other
+// values have no members.
 func members(object []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
 		c := cursor{data: object}
@@ -103,8 +104,8 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// Elements iterates over the values of a JSON array, as [Members] does over those of an
-// object. Of any other value, there are none.
+// Elements iterates over the values of a JSON array, as [Members] does over those
+// of an object. Other values have no elements.
 func Elements(array []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		c := cursor{data: array}
@@ -155,7 +156,7 @@ func (c *cursor) skip() []byte {
 	return c.data[start:c.at]
 }
 
-// unquote returns the text of a JSON string, without copying it where it can, and
+// unquote returns the text of a JSON string, without copying it if possible, and
 // nil for any other value.
 func unquote(value []byte) []byte {
 	if len(value) < 2 || value[0] != '"' {

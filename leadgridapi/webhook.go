@@ -16,7 +16,7 @@ const (
 	// SignatureHeader carries the signature of a webhook.
 	SignatureHeader = "X-LeadGrid-Signature"
 
-	// DefaultTolerance is how far a webhook's time may be from now.
+	// DefaultTolerance is how far a signature's time may be from now.
 	DefaultTolerance = 5 * time.Minute
 
 	maxSignatureHeader = 4 << 10
@@ -31,19 +31,18 @@ var (
 	ErrWrongSignature     = errors.New("leadgrid: wrong webhook signature")
 )
 
-// A Signature is what the header of a webhook claims. Make one with
-// [ParseSignature].
+// A Signature is the parsed header of a webhook. Make one with [ParseSignature].
 type Signature struct {
-	Time time.Time // when it was made, to the second
+	Time time.Time // when it was made, as it claims, to the second
 
 	timestamp string // as signed
 	v1        [][sha256.Size]byte
 }
 
-// ParseSignature reads the values of [SignatureHeader], of which there must be
-// exactly one: "t=<seconds>,v1=<hex>". There may be several v1, while a secret
-// rotates, keys of other schemes, which are ignored, and blanks around a comma.
-// Everything else is [ErrMalformedSignature], and no value [ErrNoSignature].
+// ParseSignature reads the values of [SignatureHeader]. There must be exactly one,
+// "t=<seconds>,v1=<hex>". It may hold several v1, while a secret rotates, other
+// schemes' keys, which are ignored, and blanks around commas. Anything else is
+// [ErrMalformedSignature], and a missing value [ErrNoSignature].
 func ParseSignature(headers []string) (Signature, error) {
 	if len(headers) == 0 || len(headers) == 1 && headers[0] == "" {
 		return Signature{}, ErrNoSignature
@@ -80,8 +79,8 @@ func ParseSignature(headers []string) (Signature, error) {
 	return s, nil
 }
 
-// setTime takes plain decimal seconds only: no sign and no leading zero, which
-// strconv would let pass, and no more digits than the next 30,000 years need.
+// setTime only takes plain decimal seconds: no sign and no leading zero, which
+// strconv would accept, and no more digits than the next 30,000 years need.
 func (s *Signature) setTime(value string) error {
 	if s.timestamp != "" {
 		return malformed("t comes more than once")
@@ -111,18 +110,17 @@ func (s *Signature) addV1(value string) error {
 
 func malformed(reason string) error { return fmt.Errorf("%w: %s", ErrMalformedSignature, reason) }
 
-// A Verifier tells LeadGrid's webhooks from others. It is safe for concurrent
-// use. Make one with [NewVerifier].
+// A Verifier recognizes LeadGrid's webhooks. It is safe for concurrent use. Make
+// one with [NewVerifier].
 type Verifier struct {
 	macs      []func() hash.Hash // functions, so that printing a Verifier prints no secret
 	tolerance time.Duration
 }
 
-// NewVerifier returns a verifier that trusts what is signed with any of the
-// secrets, of which there is more than one while they rotate, no further than
-// tolerance from now; [DefaultTolerance] is LeadGrid's advice. It refuses to be
-// made without a secret, or with one that is blank. The text of a secret is
-// the key, nothing stripped or decoded.
+// NewVerifier returns a verifier that trusts signatures made with any of the
+// secrets (two, while they rotate) no further than tolerance from now; LeadGrid
+// advises [DefaultTolerance]. It fails without a secret, or if one is blank. A
+// secret's text is the HMAC key, with nothing stripped or decoded.
 func NewVerifier(secrets []string, tolerance time.Duration) (*Verifier, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("leadgrid: no webhook secret")
@@ -140,10 +138,10 @@ func NewVerifier(secrets []string, tolerance time.Duration) (*Verifier, error) {
 	return v, nil
 }
 
-// Verify returns nil if body was signed with one of the secrets near now. headers
-// are all values of [SignatureHeader]. A server that would rather not read
-// the body of a request that cannot be authentic calls [ParseSignature],
-// [Verifier.CheckAge] and [Verifier.Check] itself.
+// Verify returns nil if body was signed with one of the secrets, at a time near
+// now. headers are all values of [SignatureHeader]. A server that does not want to
+// read the body of a request that cannot be authentic calls [ParseSignature],
+// [Verifier.CheckAge] and [Verifier.Check] instead.
 func (v *Verifier) Verify(headers []string, body []byte, now time.Time) error {
 	s, err := ParseSignature(headers)
 	if err != nil {
@@ -164,7 +162,7 @@ func (v *Verifier) CheckAge(s Signature, now time.Time) error {
 }
 
 // Check returns [ErrWrongSignature] unless s is a signature of body with one of
-// the secrets. It takes as long whichever of them matches.
+// the secrets. It takes the same time whichever of them matches.
 func (v *Verifier) Check(s Signature, body []byte) error {
 	matches := false
 	for _, newMAC := range v.macs {
@@ -179,8 +177,8 @@ func (v *Verifier) Check(s Signature, body []byte) error {
 	return nil
 }
 
-// Sign returns the value of [SignatureHeader] for body, as LeadGrid would make it
-// at t. It is meant for tests and stand-ins.
+// Sign returns the value of [SignatureHeader] that LeadGrid would send with body at
+// t. It is meant for tests and stand-ins.
 func Sign(secret string, t time.Time, body []byte) string {
 	timestamp := strconv.FormatInt(t.Unix(), 10)
 	mac := sum(hmac.New(sha256.New, []byte(secret)), timestamp, body)

@@ -1,5 +1,8 @@
-// Package mappings says which field of a LeadGrid object goes to which column, with which type. Everything that writes
+// Package mappings says which field of a LeadGrid object goes into which column, with which type. Everything that writes
 // mirrored rows is driven by it.
+//
+// default.yaml is the default. A customer's file is laid over it (parse.go), may add columns (ddl.go), and may keep data out
+// of the database (rules.go). types.go and storable.go fit values into Postgres.
 package mappings
 
 import (
@@ -31,17 +34,17 @@ var Kinds = []Kind{Flows, Stages, Dossiers, Contacts, Links, Notes}
 type Column struct {
 	Name  string
 	Type  Type
-	Field string // where its value is in the object: a field, or a path of fields separated by dots
+	Field string // where its value is in the object: a field, or a path of fields joined by dots
 }
 
 // Raw says what the column _raw holds.
 type Raw string
 
-// What _raw may hold. Where it is not all, what no column holds is left out wherever the object goes.
+// What _raw may hold. Unless it is RawAll, fields that no column holds are left out wherever the object is stored.
 const (
-	RawAll    Raw = "all"    // the object as LeadGrid gave it, fields that no column holds included
-	RawMapped Raw = "mapped" // only the fields that columns hold
-	RawDrop   Raw = "drop"   // nothing: the columns are all that is kept
+	RawAll    Raw = "all"    // the object as LeadGrid gave it, with all fields
+	RawMapped Raw = "mapped" // only fields that columns hold
+	RawDrop   Raw = "drop"   // nothing: only the columns are kept
 )
 
 // Table maps one kind of object.
@@ -49,9 +52,9 @@ type Table struct {
 	Kind    Kind
 	Key     []string
 	Columns []Column
-	Rules   []Rule // what may be kept of some fields
+	Rules   []Rule // for fields that must not be kept as they are
 	Raw     Raw
-	History bool // every version of a row is kept
+	History bool // whether every version of a row is kept
 
 	hashKey []byte
 }
@@ -74,7 +77,7 @@ func Default() *Mapping {
 	return mapping
 }
 
-// DefaultYAML is the text of the default mapping, for people.
+// DefaultYAML returns the text of the default mapping, with its comments.
 func DefaultYAML() string { return string(defaultYAML) }
 
 // Table returns the mapping of one kind.
@@ -111,7 +114,7 @@ func (t *Table) Documented(field string) bool {
 	return slices.ContainsFunc(t.Columns, func(c Column) bool { return c.Field == field })
 }
 
-// Row gives the object's values in the order of Columns, each in Postgres's text form, nil for null.
+// Row returns the object's values in the order of Columns, each in Postgres's text form, nil for null.
 func (t *Table) Row(object Object) []*string {
 	row := make([]*string, len(t.Columns))
 	for i, column := range t.Columns {
@@ -120,7 +123,7 @@ func (t *Table) Row(object Object) []*string {
 	return row
 }
 
-// Object rebuilds an object from its row, given as to_jsonb gives it: what is known of it where _raw is not kept.
+// Object rebuilds an object from its row, as to_jsonb writes it. That is all there is of an object if _raw is not kept.
 func (t *Table) Object(row Object) Object {
 	object := make(Object, len(t.Columns))
 	for _, column := range t.Columns {
@@ -131,7 +134,7 @@ func (t *Table) Object(row Object) Object {
 	return object
 }
 
-// ID gives the object's key, one text per key column. ok is false when a key is missing or neither text nor number.
+// ID returns the object's key, one text per key column. ok is false if one is missing or neither string nor number.
 func (t *Table) ID(object Object) (key []string, ok bool) {
 	for _, name := range t.Key {
 		value := Text.Convert(object[name])

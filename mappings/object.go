@@ -12,7 +12,7 @@ import (
 // Object is one LeadGrid object as the API gave it: its fields by name, each value the JSON text received.
 type Object map[string]json.RawMessage
 
-// ParseObject takes a JSON object apart; ok is false for anything else. The values lie in text.
+// ParseObject splits a JSON object into its fields; ok is false for anything else. The values share text's memory.
 func ParseObject(text []byte) (object Object, ok bool) {
 	if !json.Valid(text) {
 		return nil, false
@@ -20,7 +20,7 @@ func ParseObject(text []byte) (object Object, ok bool) {
 	return Take(text)
 }
 
-// Take is ParseObject for what is known to be valid JSON.
+// Take is ParseObject for text that is known to be valid JSON.
 func Take(text json.RawMessage) (object Object, ok bool) {
 	fields, ok := leadgridapi.Members(text)
 	if !ok {
@@ -33,7 +33,7 @@ func Take(text json.RawMessage) (object Object, ok bool) {
 	return object, true
 }
 
-// With gives the text of an object with a field set to a text.
+// With returns the text of an object with a field set to a string.
 func With(object json.RawMessage, name, value string) json.RawMessage {
 	field, err := json.Marshal(value)
 	if err != nil {
@@ -45,7 +45,7 @@ func With(object json.RawMessage, name, value string) json.RawMessage {
 		empty, has = false, has || string(key) == name
 	}
 	if end := bytes.LastIndexByte(object, '}'); !has && !empty && end > 0 {
-		return fmt.Appendf(object[:end:end], ",%q:%s}", name, field) // the names are ours, and plain
+		return fmt.Appendf(object[:end:end], ",%q:%s}", name, field) // our names need no escaping
 	}
 	whole, ok := Take(object)
 	if !ok {
@@ -59,7 +59,7 @@ func With(object json.RawMessage, name, value string) json.RawMessage {
 	return filled
 }
 
-// lookup finds the value at a path; absent is nil.
+// lookup returns the value at a path, nil if there is none.
 func (o Object) lookup(path string) json.RawMessage {
 	return find(path, func(field string) (json.RawMessage, bool) { value, found := o[field]; return value, found })
 }

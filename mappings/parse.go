@@ -2,9 +2,6 @@ package mappings
 
 import (
 	"cmp"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -16,14 +13,15 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// fixed are the fields that keys, the order of reads and the stage history rest on: no rule may change them.
+// fixed are the fields that keys, the order of reads and the stage history depend on: no rule may change them.
 var fixed = []string{
 	"id", "dossier_id", "contact_id", "flow_id", "organization_id", "current_stage_id", "updated_at", "pool", "dossier_count",
 }
 
 var columnName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,58}$`)
 
-// Parse lays a customer's file over the default mapping. Every mistake in it is reported, with its line and column.
+// Parse lays a customer's file over the default mapping. The error lists every mistake in it, with line and column. hashKey is the
+// key for fields that are hashed, empty if there is none.
 func Parse(text []byte, hashKey string) (*Mapping, error) {
 	m := Default()
 	m.hashKey = []byte(hashKey)
@@ -52,7 +50,7 @@ func Parse(text []byte, hashKey string) (*Mapping, error) {
 	return m, nil
 }
 
-// overlay is a customer's file on its way over the default.
+// overlay applies a customer's file to the default mapping, and collects its mistakes.
 type overlay struct {
 	mapping  *Mapping
 	mistakes []mistake
@@ -68,7 +66,7 @@ func (p *overlay) wrong(node ast.Node, format string, args ...any) {
 	p.mistakes = append(p.mistakes, mistake{at.Line, at.Column, fmt.Sprintf(format, args...)})
 }
 
-// entries gives the keys and values of a mapping.
+// entries returns the keys and values of a YAML mapping. For anything else it reports what as a mistake.
 func (p *overlay) entries(node ast.Node, what string) []*ast.MappingValueNode {
 	switch node := node.(type) {
 	case *ast.MappingNode:
@@ -125,13 +123,13 @@ func (p *overlay) tables(body ast.Node) {
 	}
 }
 
-// sections are what may stand below a table.
+// sections lists what may stand below a table, for messages.
 const sections = "fields:, columns:, raw: and history:"
 
 var raws = []Raw{RawAll, RawMapped, RawDrop}
 
-// rebuildable makes sure that the columns say what the object was: without _raw there is nothing else to merge with what a
-// thinner list tells.
+// rebuildable reports columns from which the object cannot be rebuilt. Without _raw, the rebuilt object is what a thinner list's
+// row is merged with.
 func (p *overlay) rebuildable(table *Table, raw ast.Node) {
 	for i, a := range table.Columns {
 		for _, b := range table.Columns[i+1:] {
@@ -204,7 +202,7 @@ func (p *overlay) column(table *Table, entry *ast.MappingValueNode) {
 	}
 }
 
-// followContacts holds the copies that links carry of a contact's fields to the contact's rules.
+// followContacts applies the rules for contacts to the copies of a contact's fields in links.
 func (m *Mapping) followContacts() {
 	links := m.tables[Links]
 	for _, rule := range m.tables[Contacts].Rules {
@@ -215,7 +213,7 @@ func (m *Mapping) followContacts() {
 	}
 }
 
-// nameOf gives a scalar's text, and of anything else what stands there.
+// nameOf returns a scalar's value, and for anything else its source text.
 func nameOf(node ast.Node) string {
 	if text, ok := node.(*ast.StringNode); ok {
 		return text.Value
@@ -229,105 +227,4 @@ func list[T ~string](names []T) string {
 		texts[i] = string(name)
 	}
 	return strings.Join(texts, ", ")
-}
-
-// Digest is the same for two mappings that write the same, and empty for the default.
-func (m *Mapping) Digest() string {
-	var b strings.Builder
-	plain := Default()
-	for _, kind := range Kinds {
-		table, columns := m.tables[kind], plain.tables[kind].Columns
-		if table.Raw != RawAll {
-			fmt.Fprintf(&b, "%s: %s\n", kind, table.Raw)
-		}
-		for _, rule := range table.Rules {
-			fmt.Fprintf(&b, "%s: %q\n", kind, rule)
-		}
-		for _, column := range table.Columns {
-			if !slices.Contains(columns, column) {
-				fmt.Fprintf(&b, "%s: %q\n", kind, column)
-			}
-		}
-		for _, column := range columns {
-			if !slices.Contains(table.Columns, column) {
-				fmt.Fprintf(&b, "%s: not %q\n", kind, column)
-			}
-		}
-	}
-	if b.Len() == 0 {
-		return ""
-	}
-	mac := hmac.New(sha256.New, m.hashKey) // another key is another mapping
-	mac.Write([]byte(b.String()))
-	return hex.EncodeToString(mac.Sum(nil))
-}
-
-// DDL gives the statements, with unqualified names, that a mapping adds to what every mirror has. They are additive: a
-// column that a mapping no longer fills stays, empty, for the views that use it.
-func (m *Mapping) DDL() []string {
-	statements := m.NewColumns()
-	for _, kind := range Kinds {
-		statements = append(statements, m.tables[kind].Triggers()...)
-	}
-	return statements
-}
-
-// NewColumns gives the statements that add columns, to the tables and their histories.
-func (m *Mapping) NewColumns() (statements []string) {
-	plain := Default()
-	for _, kind := range Kinds {
-		for _, column := range m.tables[kind].Columns {
-			if slices.ContainsFunc(plain.tables[kind].Columns, func(c Column) bool { return c.Name == column.Name }) {
-				continue
-			}
-			for _, table := range []string{string(kind), string(kind) + "_history"} {
-				statements = append(statements, fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %q %s", table, column.Name, column.Type))
-			}
-		}
-	}
-	return statements
-}
-
-// Triggers gives the statements that keep the table's history, none where it is off.
-func (t *Table) Triggers() (statements []string) {
-	if !t.History {
-		return nil
-	}
-	for event, rows := range map[string]string{"INSERT": "NEW TABLE AS after", "UPDATE": "OLD TABLE AS before NEW TABLE AS after"} {
-		statements = append(statements, fmt.Sprintf(
-			"CREATE OR REPLACE TRIGGER history_of_%s AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION sync_keep_versions('%s')",
-			strings.ToLower(event), event, t.Kind, rows, strings.Join(t.Key, "', '")))
-	}
-	slices.Sort(statements)
-	return statements
-}
-
-// YAML writes the effective mapping, as a file that could be given again.
-func (m *Mapping) YAML() string {
-	var b strings.Builder
-	for _, kind := range Kinds {
-		table := m.tables[kind]
-		fmt.Fprintf(&b, "%s:\n", kind)
-		if table.Raw != RawAll {
-			fmt.Fprintf(&b, "  raw: %s\n", table.Raw)
-		}
-		if table.History {
-			b.WriteString("  history: on\n")
-		}
-		if len(table.Rules) > 0 {
-			b.WriteString("  fields:\n")
-		}
-		for _, rule := range table.Rules {
-			fmt.Fprintf(&b, "    %s: %s\n", rule.Field, rule.Keep)
-		}
-		b.WriteString("  columns:\n")
-		for _, column := range table.Columns {
-			if column.Field == column.Name {
-				fmt.Fprintf(&b, "    %s: %s\n", column.Name, column.Type)
-			} else {
-				fmt.Fprintf(&b, "    %s: {from: %s, type: %s}\n", column.Name, column.Field, column.Type)
-			}
-		}
-	}
-	return b.String()
 }

@@ -11,25 +11,25 @@ import (
 	"strings"
 )
 
-// Keep says what of a field may land.
+// Keep says what may be stored of a field.
 type Keep string
 
-// What may be kept of a field, the strictest last.
+// What may be stored of a field, the strictest last.
 const (
 	Domain   Keep = "domain"    // of an e-mail address: @example.com
-	Hash     Keep = "hash"      // a keyed hash: the same for the same value, and nothing else can be told from it
+	Hash     Keep = "hash"      // a keyed hash, which only shows whether two values are the same
 	LeaveOut Keep = "leave out" // nothing
 )
 
 var strictness = []Keep{Domain, Hash, LeaveOut}
 
-// Rule is what may be kept of one field.
+// Rule says what may be stored of one field.
 type Rule struct {
-	Field string // its path, parts separated by dots
+	Field string // its path, joined by dots
 	Keep  Keep
 }
 
-// Strict reports whether the mapping keeps anything out.
+// Strict reports whether the mapping keeps anything out of the database.
 func (m *Mapping) Strict() bool {
 	for _, table := range m.tables {
 		if table.Strict() {
@@ -39,15 +39,15 @@ func (m *Mapping) Strict() bool {
 	return false
 }
 
-// Strict reports whether the table keeps anything out.
+// Strict reports whether the table's mapping keeps anything out of the database.
 func (t *Table) Strict() bool { return len(t.Rules) > 0 || t.Raw != RawAll }
 
-// Lands reports whether anything of a field may land.
+// Lands reports whether anything of a field may be stored.
 func (t *Table) Lands(field string) bool {
 	return !slices.Contains(t.Rules, Rule{field, LeaveOut})
 }
 
-// Shape gives what may land of an object, in its columns and in _raw alike. Shaping twice changes nothing more.
+// Shape reduces an object to what may be stored of it, in columns and in _raw. It is idempotent.
 func (t *Table) Shape(object Object) Object {
 	if !t.Strict() || object == nil {
 		return object
@@ -73,7 +73,7 @@ func (t *Table) apply(object Object, path []string, keep Keep) {
 	if len(path) > 1 {
 		var inner Object
 		if json.Unmarshal(value, &inner) != nil || inner == nil {
-			return // no object: what the path names is not there
+			return // not an object, so there is nothing at the path
 		}
 		t.apply(inner, path[1:], keep)
 		if text, err := json.Marshal(inner); err == nil {
@@ -93,7 +93,7 @@ var (
 	domain = regexp.MustCompile(`^@[^@\s]+$`)
 )
 
-// reduce gives what is kept of a value. What is no text has no domain; its hash is that of its JSON.
+// reduce returns what may be stored of a value. A value that is no string has no domain; its hash is that of its JSON.
 func reduce(value json.RawMessage, keep Keep, key []byte) json.RawMessage {
 	value = bytes.TrimSpace(value)
 	text := textOf(value)
@@ -112,7 +112,7 @@ func reduce(value json.RawMessage, keep Keep, key []byte) json.RawMessage {
 		kept = *text
 	default:
 		mac := hmac.New(sha256.New, key)
-		// The same address in other letters, or with a space behind it, is the same person.
+		// The same address in another case, or with a space after it, is the same person's.
 		mac.Write([]byte(strings.ToLower(strings.TrimSpace(*text))))
 		kept = "hmac:" + hex.EncodeToString(mac.Sum(nil)[:16])
 	}
@@ -123,9 +123,9 @@ func reduce(value json.RawMessage, keep Keep, key []byte) json.RawMessage {
 	return fits
 }
 
-// Payload gives what may be stored of a webhook's body. Which object a field in it belongs to is not documented, so that
-// every object in it obeys the rules of all tables; where they differ, the strictest counts. ok is false where the body
-// cannot be understood: nothing of it may be stored then.
+// Payload reduces a webhook's body to what may be stored of it. LeadGrid does not document which object a field in it belongs to,
+// so every object in it obeys the rules of all tables, and the strictest wins. ok is false if the body cannot be understood:
+// then nothing of it may be stored.
 func (m *Mapping) Payload(body []byte) (payload []byte, ok bool) {
 	if !m.Strict() {
 		return body, true
@@ -139,7 +139,7 @@ func (m *Mapping) Payload(body []byte) (payload []byte, ok bool) {
 	for _, table := range m.tables {
 		mappedOnly = mappedOnly || table.Raw != RawAll
 		for _, rule := range table.Rules {
-			// Of a nested field, everything it stands in goes.
+			// A rule for a nested field removes the whole field that it is nested in.
 			field, keep := top(rule.Field), rule.Keep
 			if field != rule.Field {
 				keep = LeaveOut
@@ -202,7 +202,7 @@ func (m *Mapping) shapeAny(value json.RawMessage, keeps map[string]Keep, mappedO
 	return text
 }
 
-// knows reports whether any table has a column for the field, or the field holds a table's object.
+// knows reports whether any table has a column for the field, or whether it is where an event holds an object.
 func (m *Mapping) knows(field string) bool {
 	if slices.Contains([]string{"dossier", "contact", "note", "stage"}, field) {
 		return true
@@ -225,10 +225,10 @@ func (o Object) put(path []string, value json.RawMessage) {
 	if len(path) > 1 {
 		inner := Object{}
 		if text, ok := o[path[0]]; ok {
-			_ = json.Unmarshal(text, &inner) // put there by the line below
+			_ = json.Unmarshal(text, &inner) // valid: it was put there below
 		}
 		inner.put(path[1:], value)
-		value, _ = json.Marshal(inner) // texts of JSON always encode
+		value, _ = json.Marshal(inner) // valid JSON always encodes
 	}
 	o[path[0]] = value
 }

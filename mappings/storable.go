@@ -8,9 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Storable returns the JSON text in a form that jsonb accepts, and whether that form still says the same. It says less
-// where the text held U+0000, a lone surrogate or broken UTF-8 (U+FFFD stands there instead) or a number that no numeric
-// can hold (its digits stand there as a string).
+// Storable returns the JSON text in a form that jsonb accepts, and whether that is the same value. It is not if U+FFFD had to
+// replace U+0000, a lone surrogate or broken UTF-8, or a string a number that no numeric can hold.
 func Storable(text json.RawMessage) (fits json.RawMessage, same bool) {
 	if json.Valid(text) {
 		return StorableJSON(text)
@@ -18,7 +17,7 @@ func Storable(text json.RawMessage) (fits json.RawMessage, same bool) {
 	return reworded(text), false
 }
 
-// StorableJSON is Storable for what is known to be valid JSON.
+// StorableJSON is Storable for text that is known to be valid JSON.
 func StorableJSON(text json.RawMessage) (fits json.RawMessage, same bool) {
 	if storableAsIs(text) {
 		return text, true
@@ -31,7 +30,7 @@ func reworded(text json.RawMessage) json.RawMessage {
 	decoder.UseNumber()
 	var value any
 	if err := decoder.Decode(&value); err != nil {
-		// Not JSON at all: keep its text.
+		// Not JSON at all: keep it as a string.
 		value = string(text)
 	}
 	fits, err := json.Marshal(storable(value))
@@ -41,8 +40,7 @@ func reworded(text json.RawMessage) json.RawMessage {
 	return fits
 }
 
-// storableAsIs is the cheap test that nearly every object passes: valid UTF-8, no \u escape that could be trouble, no
-// long number.
+// storableAsIs is a cheap test that nearly every object passes: valid UTF-8, no troublesome \u escape, no long number.
 func storableAsIs(text []byte) bool {
 	if !utf8.Valid(text) {
 		return false
@@ -68,8 +66,8 @@ func storableAsIs(text []byte) bool {
 	return true
 }
 
-// plainString walks a valid JSON string from just behind its opening quote to the closing one; ok is false where a \u
-// escape is NUL or half of a surrogate pair without its other half.
+// plainString walks over a valid JSON string, from after its opening quote to the closing one. ok is false at a \u escape that
+// is NUL or half of a surrogate pair without the other half.
 func plainString(text []byte, i int) (end int, ok bool) {
 	for ; text[i] != '"'; i++ {
 		if text[i] != '\\' {

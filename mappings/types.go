@@ -29,8 +29,8 @@ var types = []Type{Text, TextArray, Numeric, Boolean, TimestampTZ, JSONB}
 
 func (t Type) valid() bool { return slices.Contains(types, t) }
 
-// Convert turns a JSON value into Postgres's text form of the type. What does not fit becomes null, never an error: the
-// row must land, and _raw has the value.
+// Convert turns a JSON value into Postgres's text form of the type. A value that does not fit becomes null, never an error: the
+// row must be stored, and _raw keeps the value.
 func (t Type) Convert(value json.RawMessage) *string {
 	value = bytes.TrimSpace(value)
 	if len(value) == 0 || string(value) == "null" {
@@ -58,8 +58,7 @@ func (t Type) Convert(value json.RawMessage) *string {
 	return nil
 }
 
-// textOf takes a string as it is and everything else as its JSON text, with U+0000, which no Postgres text can hold,
-// replaced by U+FFFD.
+// textOf returns a string as it is, and the JSON text of anything else. U+FFFD replaces U+0000, which no Postgres text can hold.
 func textOf(value json.RawMessage) *string {
 	s, ok := unquoted(value)
 	if !ok {
@@ -69,7 +68,7 @@ func textOf(value json.RawMessage) *string {
 	return &s
 }
 
-// AppendText appends what Text.Convert gives, where that is not null.
+// AppendText appends what Text.Convert returns; ok is false if that is null.
 func AppendText(b []byte, value json.RawMessage) (text []byte, ok bool) {
 	if n := len(value) - 1; n > 0 && value[0] == '"' && value[n] == '"' && isPlain(value[1:n]) {
 		return append(b, value[1:n]...), true
@@ -81,7 +80,7 @@ func AppendText(b []byte, value json.RawMessage) (text []byte, ok bool) {
 	return append(b, *s...), true
 }
 
-// unquoted is the text of a string, and of everything else the JSON text. Nearly every string means what it says.
+// unquoted returns a string's value, and the JSON text of anything else.
 func unquoted(value json.RawMessage) (s string, ok bool) {
 	if value[0] != '"' {
 		return string(value), true
@@ -111,8 +110,8 @@ func clean(s string) string {
 
 var escapeElement = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// Texts gives the elements that TextArray.Convert writes, nil for a null among them; ok is false where that gives null. A lone
-// string is an array of one.
+// Texts returns the elements that TextArray.Convert writes, with nil for a null element; ok is false if that returns null. A
+// single value counts as an array of one.
 func Texts(value json.RawMessage) (texts []*string, ok bool) {
 	value = bytes.TrimSpace(value)
 	switch {
@@ -130,7 +129,7 @@ func Texts(value json.RawMessage) (texts []*string, ok bool) {
 	return texts, true
 }
 
-// arrayOf writes Postgres's array literal.
+// arrayOf returns a Postgres array literal.
 func arrayOf(value json.RawMessage) *string {
 	texts, ok := Texts(value)
 	if !ok {
@@ -155,7 +154,7 @@ func arrayOf(value json.RawMessage) *string {
 	return &s
 }
 
-// numericOf takes a number, or a string that holds one, digit for digit.
+// numericOf returns a number, or the number in a string, digit for digit.
 func numericOf(value json.RawMessage) *string {
 	s, ok := unquoted(value)
 	if !ok {
@@ -179,7 +178,7 @@ func isNumber(s string) bool {
 }
 
 // fitsNumeric reports whether Postgres's numeric, and so jsonb, can hold the number: at most 131,072 digits before the
-// point and 16,383 after it. We stop well before either.
+// point and 16,383 after it. It stops well before that.
 func fitsNumeric(s string) bool {
 	const most = 1000
 	if len(s) > most {
@@ -192,13 +191,13 @@ func fitsNumeric(s string) bool {
 	return true
 }
 
-// ParseTime takes RFC 3339 with any fraction or offset, in upper or lower case.
+// ParseTime parses RFC 3339 with any fraction or offset, in upper or lower case.
 func ParseTime(s string) (time.Time, error) {
 	return time.Parse(time.RFC3339Nano, strings.ToUpper(strings.TrimSpace(s)))
 }
 
-// Time takes what ParseTime does, to the microsecond, as Postgres does; years 1 to 9999 are enough. It gives the moment that
-// TimestampTZ.Convert writes; ok is false where that gives null.
+// Time returns the instant that TimestampTZ.Convert writes: what ParseTime parses, rounded to microseconds like Postgres, for
+// years 1 to 9999. ok is false if that is null.
 func Time(value json.RawMessage) (at time.Time, ok bool) {
 	if value = bytes.TrimSpace(value); len(value) == 0 || value[0] != '"' {
 		return at, false

@@ -31,7 +31,7 @@ type call struct {
 	header       http.Header
 }
 
-// failure is an error the API tells its caller.
+// failure is an error that the API answers with.
 type failure struct {
 	status  int
 	code    string
@@ -104,7 +104,7 @@ func querySuffix(u *url.URL) string {
 	return "?" + u.RawQuery
 }
 
-// admit decides whether the request gets as far as its operation, and what goes wrong with it.
+// admit decides whether the request reaches its operation, and which fault it meets.
 func (c *call) admit() (Fault, error) {
 	s := c.server
 	text, bearer := strings.CutPrefix(c.r.Header.Get("Authorization"), "Bearer ")
@@ -165,7 +165,7 @@ func (c *call) refusal(err error) answer {
 	return answer{f.status, append(body, "}}\n"...)}
 }
 
-// finish writes the answer, or breaks it the way the fault wants, and books the request.
+// finish writes the answer, broken as the fault says, and records the request.
 func (c *call) finish(w http.ResponseWriter, got answer, fault Fault) {
 	status := got.status
 	if fault.silent() {
@@ -196,8 +196,8 @@ func (c *call) finish(w http.ResponseWriter, got answer, fault Fault) {
 	w.Write(got.body)
 }
 
-// truncate sends a part of the body: either all that was announced, so that only the JSON breaks off, or
-// less than announced, so that the connection does.
+// truncate sends a part of the body, either with a Content-Length to match, so that only the JSON breaks
+// off, or with that of the whole, so that the connection does.
 func (c *call) truncate(w http.ResponseWriter, got answer) {
 	part := got.body[:1+c.rng.IntN(len(got.body)-1)]
 	if c.rng.IntN(2) == 0 {
@@ -236,7 +236,7 @@ func reset(w http.ResponseWriter) {
 	panic(http.ErrAbortHandler)
 }
 
-// book writes the request into the ledger and the log.
+// book records the request in the ledger and the log.
 func (c *call) book(status int, fault Fault) {
 	request := c.request()
 	request.Status, request.Acted, request.Fault = status, c.acted, fault

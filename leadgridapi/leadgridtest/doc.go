@@ -1,18 +1,19 @@
-// Package leadgridtest is a stand-in LeadGrid: the whole API with real state behind real HTTP, signed
-// webhooks with retries, rate limits, and a switch for everything the contract leaves open.
+// Package leadgridtest is a stand-in LeadGrid for tests, as httptest is for HTTP: the whole API with real
+// state behind real HTTP, signed webhooks with retries, rate limits, and a switch for everything that
+// LeadGrid's contract leaves open.
 //
 //	server := leadgridtest.New(leadgridtest.Options{})
 //	defer server.Close()
 //	server.Seed(leadgridtest.Size{Dossiers: 100, Contacts: 200, Notes: 500})
 //	// point a client at server.URL() with the key server.Key()
 //
-// [Habits] say how this LeadGrid behaves where the contract does not; [Faults] what goes wrong, how often;
-// [Limits] how much it allows. All three can be changed while it runs. Edits made through the methods of
-// [Organization] are what a person does in LeadGrid's own pages: they fire the webhooks LeadGrid would, and
-// they may do what the API refuses (unknown statuses, removing a dossier for good, editing a note).
-// [Organization.Snapshot] is the truth to compare a mirror with.
+// [Habits] say how this LeadGrid behaves where the contract is silent, [Faults] what goes wrong and how
+// often, and [Limits] how much it allows. All three can be changed while it runs. The methods of
+// [Organization] make the edits that a person makes in LeadGrid's own pages: they fire the webhooks that
+// LeadGrid would, and may do what the API refuses (unknown statuses, removing a dossier for good, editing
+// a note). [Organization.Snapshot] is the truth to compare a mirror with.
 //
-// It shares no code with the client in leadgridapi, so that one can be judged by the other.
+// It shares no code with the client in leadgridapi, so that each can be tested with the other.
 //
 // # Assumptions
 //

@@ -12,8 +12,7 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// remains are the fields that a row keeps when the person in it is erased: ids, times, and what says where a dossier
-// stands but not who it is about.
+// remains are the fields that a row keeps when its person is erased: ids, times, and a dossier's place in its flow.
 var remains = map[mappings.Kind][]string{
 	mappings.Contacts: {"id", "created_at"},
 	mappings.Links:    {"dossier_id", "contact_id"},
@@ -24,7 +23,7 @@ var remains = map[mappings.Kind][]string{
 // erasable reports whether rows of the kind can hold a person's data.
 func (t *table) erasable() bool { return remains[t.mapping.Kind] != nil }
 
-// withoutPerson is what remains of an object. A time that is none could be anything, and goes.
+// withoutPerson returns what remains of an object. A time field that holds no time could hold anything, and is removed too.
 func (t *table) withoutPerson(object mappings.Object) mappings.Object {
 	if object == nil {
 		return nil
@@ -41,9 +40,9 @@ func (t *table) withoutPerson(object mappings.Object) mappings.Object {
 
 // Why a person was erased.
 const (
-	// ErasedByCommand says that a person asked for it.
+	// ErasedByCommand: somebody asked for it.
 	ErasedByCommand = "command"
-	// ErasedUpstream says that the contact is gone from LeadGrid.
+	// ErasedUpstream: the contact is gone from LeadGrid.
 	ErasedUpstream = "deleted"
 )
 
@@ -51,26 +50,26 @@ const (
 type Erasure struct {
 	Contacts []string // ids
 	Reason   string
-	// WithDossiers erases the dossiers about them as well, notes included; with Dossiers named, only those.
+	// WithDossiers also erases the dossiers about them, with their notes; if Dossiers is not empty, only those.
 	WithDossiers bool
 	Dossiers     []string
 
 	gone []string // dossiers that LeadGrid no longer has, about people erased before
 }
 
-// Certificate says what an erasure removed. It names nobody: ids and counts only.
+// Certificate says what an erasure removed, in ids and counts only.
 type Certificate struct {
 	Contacts []string  `json:"contacts"`
 	ErasedAt time.Time `json:"erased_at"`
 	Reason   string    `json:"reason"`
 	Removed  []Removed `json:"removed"`
-	// Dossiers are about the same person, as far as anyone can tell.
+	// Dossiers lists the dossiers that seem to be about the same person.
 	Dossiers []DossierAbout `json:"dossiers"`
-	// UnderWay counts write-back commands about them that are being sent right now, and so were left alone.
+	// UnderWay counts write-back commands about them that were left alone because they are just being sent.
 	UnderWay int `json:"commands_under_way"`
 }
 
-// Removed says what left one table.
+// Removed says what was removed from one table.
 type Removed struct {
 	Table string `json:"table"`
 	Rows  int64  `json:"rows"`
@@ -108,7 +107,7 @@ func (m *Mirror) Erase(ctx context.Context, tx pgx.Tx, erasure Erasure) (certifi
 	if certificate.Dossiers, err = dossiersAbout(ctx, tx, erasure.Contacts); err != nil {
 		return certificate, err
 	}
-	dossiers := erasure.gone // those whose rows go as well
+	dossiers := erasure.gone // those whose rows are erased too
 	for i := range certificate.Dossiers {
 		d := &certificate.Dossiers[i]
 		people.dossiers = append(people.dossiers, d.ID)
@@ -153,7 +152,7 @@ func (m *Mirror) Erase(ctx context.Context, tx pgx.Tx, erasure Erasure) (certifi
 	return certificate, m.eraseTraces(ctx, tx, people, &certificate)
 }
 
-// lockPeople locks every table that an erasure touches, in one order, so that no two wait for each other.
+// lockPeople locks every table that an erasure touches, always in the same order, so that two erasures cannot deadlock.
 func (m *Mirror) lockPeople(ctx context.Context, tx pgx.Tx) error {
 	batch := &pgx.Batch{}
 	for _, kind := range mappings.Kinds {
@@ -170,7 +169,7 @@ func (c *Certificate) add(table string, rows int64, what string) {
 	}
 }
 
-// eraseRows clears every column but those that remain, also columns that no mapping fills any more.
+// eraseRows clears every column except those that remain, even columns that no mapping fills any more.
 func (m *Mirror) eraseRows(ctx context.Context, tx pgx.Tx, t *table, column string, ids []string) (int64, error) {
 	if len(ids) == 0 {
 		return 0, nil
@@ -217,7 +216,7 @@ func (m *Mirror) eraseRows(ctx context.Context, tx pgx.Tx, t *table, column stri
 	return tag.RowsAffected(), nil
 }
 
-// clearedColumns lists the columns that are emptied: all of LeadGrid's and the customer's but those that remain.
+// clearedColumns lists the columns to clear: LeadGrid's and the customer's, except those that remain.
 func clearedColumns(ctx context.Context, tx pgx.Tx, name string, remain []string) ([]string, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT quote_ident(attname) FROM pg_attribute
@@ -229,8 +228,8 @@ func clearedColumns(ctx context.Context, tx pgx.Tx, name string, remain []string
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// eraseGone erases what a removal from LeadGrid leaves nobody a reason to keep: people who are gone, and dossiers about
-// people erased before. Such a dossier stays erased should it come back, if somebody asked for the person to be erased.
+// eraseGone erases what there is no reason to keep after a removal from LeadGrid: people who are gone, and dossiers about people
+// erased before. If somebody asked for the person's erasure, such a dossier stays erased even if it comes back.
 func (m *Mirror) eraseGone(ctx context.Context, tx pgx.Tx, kind mappings.Kind, ids []string) error {
 	all := []Erasure{{Contacts: ids, Reason: ErasedUpstream}}
 	if kind == mappings.Dossiers {
@@ -251,8 +250,8 @@ func (m *Mirror) eraseGone(ctx context.Context, tx pgx.Tx, kind mappings.Kind, i
 	return nil
 }
 
-// dossiersAboutErased picks from dossiers those about people who were erased: because LeadGrid had deleted them, or because
-// somebody asked.
+// dossiersAboutErased returns which of the dossiers are about people who were erased: because LeadGrid had deleted them (gone), or
+// because somebody asked.
 func dossiersAboutErased(ctx context.Context, tx pgx.Tx, ids []string) (gone, asked []string, err error) {
 	rows, err := tx.Query(ctx, `
 		SELECT about.id, coalesce(bool_or(e.reason = '`+ErasedByCommand+`'), false) FROM (

@@ -10,11 +10,11 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// clockSlack is how far LeadGrid's clock and the database's may disagree when an event's time is held against the two
-// observations a stage was entered between.
+// clockSlack is how far LeadGrid's clock and the database's may disagree when an event's time is compared with the two
+// observations between which a stage was entered.
 const clockSlack = time.Minute
 
-// entered is a stage that a read found entered.
+// entered is a stage that a dossier has entered, as a read shows.
 type entered struct {
 	dossier, stage string
 	read           *Read
@@ -33,8 +33,8 @@ func (s *state) enter(row *row, shown *sighting, merged mappings.Object, read *R
 	s.entered = append(s.entered, entered{row.id(), stage, read, row.exists})
 }
 
-// queueStages records the stages that reads found entered. They were entered after the dossier was last seen in another
-// stage and before that read; where an event has already told when, exactly, nothing is added.
+// queueStages adds the stages that reads found entered to the history: some time after the dossier was last seen in another stage,
+// and before that read. It adds nothing if an event has already given the exact time.
 func queueStages(batch *pgx.Batch, stages []entered) {
 	if len(stages) == 0 {
 		return
@@ -66,7 +66,7 @@ func queueStages(batch *pgx.Batch, stages []entered) {
 		dossiers, ids, began, numbers, known, clockSlack)
 }
 
-// StageEntered is a stage_changed event's word on when a dossier entered a stage.
+// StageEntered says when a dossier entered a stage, according to a stage_changed event.
 type StageEntered struct {
 	EventID   string
 	DossierID string
@@ -74,8 +74,8 @@ type StageEntered struct {
 	At        time.Time
 }
 
-// RecordStages adds what events tell to the history, each event once. An observation of the same stage whose span holds
-// the event's time was the same entry seen less exactly, and makes way.
+// RecordStages adds events to the history, each once. An observation of the same stage whose span contains the event's time was
+// the same entry, less exact, and is removed.
 func (m *Mirror) RecordStages(ctx context.Context, tx pgx.Tx, entered []StageEntered) error {
 	batch := &pgx.Batch{}
 	for _, e := range entered {

@@ -1,8 +1,12 @@
 // Package mirror writes what LeadGrid was seen to hold into the customer's Postgres, and decides what may be written.
 //
-// Every read takes a number from the database before its request is sent (Begin). What it saw is applied (Apply) only if
-// no read of the same object that began later has finished; the ledger that says so (sync_reads, sync_pages) lives
+// Every read takes a number from the database before its request is sent (Begin). What it saw is applied (Apply) only if no
+// read of the same object that began later has finished. The ledger of finished reads (sync_reads, sync_pages, sync_lists) is
 // outside the mirrored tables, so that a read that finds nothing changed writes no row version there.
+//
+// Start reading at [Mirror.Apply] (apply.go): load.go reads what decides about a read, object.go merges and compares objects,
+// write.go writes. [Mirror.ApplyComplete] (complete.go) and tombstone.go decide what is gone, erase.go removes a person, and
+// remap.go applies another mapping.
 package mirror
 
 import (
@@ -21,12 +25,12 @@ import (
 const DefaultLag = 30 * time.Second
 
 var (
-	// ErrOtherOrganization says that the key reads another organization than the one mirrored. Nothing was written.
+	// ErrOtherOrganization means that the key reads another organization than the one mirrored. Nothing was written.
 	ErrOtherOrganization = errors.New("the API key belongs to another organization than this mirror")
-	// ErrUnproven says that nothing in a read shows that it came from the mirrored organization: the caller proves it by
-	// reading an object that the mirror knows, and applies the read again with Proven set. Nothing was written.
+	// ErrUnproven means that nothing in a read shows that it came from the mirrored organization. Nothing was written. The
+	// caller must prove it, by reading an object that the mirror knows, and apply the read again with Proven set.
 	ErrUnproven = errors.New("nothing in this answer shows that it is about the mirrored organization")
-	// ErrOtherMapping says that this program has not been restarted since another mapping was applied. Nothing was written.
+	// ErrOtherMapping means that another mapping was applied since this program started. Nothing was written.
 	ErrOtherMapping = errors.New("the mapping differs from the one applied last: run `worker migrate`, or restart with the other")
 )
 
@@ -36,7 +40,7 @@ type Options struct {
 	Mapping *mappings.Mapping
 	// Lag is how far LeadGrid's replicas may be behind; 0 is DefaultLag.
 	Lag time.Duration
-	// QueueSchema is where River's tables are: erasing a person looks there too. Empty looks nowhere.
+	// QueueSchema is the schema of River's tables, where erasing a person also looks; empty if there are none.
 	QueueSchema string
 }
 
@@ -70,15 +74,15 @@ func New(pool *pgxpool.Pool, options Options) *Mirror {
 // Lag is how far LeadGrid's replicas may be behind.
 func (m *Mirror) Lag() time.Duration { return m.lag }
 
-// Mapping is the one that rows are written by.
+// Mapping is the mapping that rows are written with.
 func (m *Mirror) Mapping() *mappings.Mapping { return m.mapping }
 
-// Pool gives the pool the mirror writes through.
+// Pool is the pool that the mirror writes through.
 func (m *Mirror) Pool() *pgxpool.Pool { return m.pool }
 
 const appliedMapping = `SELECT digest FROM sync_mapping`
 
-// CheckMapping returns nil when the mirror's mapping is the one that was applied last, ErrOtherMapping when it is not.
+// CheckMapping returns nil if the mirror's mapping is the one that was applied last, otherwise ErrOtherMapping.
 func (m *Mirror) CheckMapping(ctx context.Context) error {
 	var digest string
 	if err := m.pool.QueryRow(ctx, appliedMapping).Scan(&digest); err != nil {
@@ -90,7 +94,7 @@ func (m *Mirror) CheckMapping(ctx context.Context) error {
 	return nil
 }
 
-// InTx runs f in one transaction, so that what a read told and the step it completes are committed together.
+// InTx runs f in one transaction, so that a read and the step it completes are committed together.
 func (m *Mirror) InTx(ctx context.Context, f func(tx pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, m.pool, f)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// dossiersAbout lists the dossiers that are about these contacts as far as anyone can tell, those erased already excepted.
+// dossiersAbout lists the dossiers that seem to be about these contacts, except those that are erased already.
 func dossiersAbout(ctx context.Context, tx pgx.Tx, contacts []string) ([]DossierAbout, error) {
 	rows, err := tx.Query(ctx, `
 		WITH people AS (
@@ -33,7 +33,7 @@ func dossiersAbout(ctx context.Context, tx pgx.Tx, contacts []string) ([]Dossier
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[DossierAbout])
 }
 
-// people is what gives the erased away wherever it stands.
+// people holds what identifies the people to erase, wherever it stands.
 type people struct {
 	ids      []string // of contacts
 	words    []string // names, addresses, numbers, notes
@@ -50,7 +50,7 @@ func loadPeople(ctx context.Context, tx pgx.Tx, contacts []string) (*people, err
 	return p, err
 }
 
-// addDossiers adds what the rows of dossiers that go as well say about them.
+// addDossiers adds what the dossiers to erase with them say about them.
 func (p *people) addDossiers(ctx context.Context, tx pgx.Tx, dossiers []string) error {
 	return p.addWords(ctx, tx, `
 		SELECT v FROM dossiers d, unnest(ARRAY[d.name, d.email, d.phone]) AS v WHERE d.id = ANY ($1)
@@ -66,7 +66,7 @@ func (p *people) addWords(ctx context.Context, tx pgx.Tx, sql string, ids []stri
 	}
 	words, err := pgx.CollectRows(rows, pgx.RowTo[*string])
 	for _, word := range words {
-		// What is shorter than that stands everywhere and gives nobody away.
+		// A shorter word occurs everywhere and identifies nobody.
 		if word != nil && len([]rune(strings.TrimSpace(*word))) >= 4 {
 			p.words = append(p.words, strings.TrimSpace(*word))
 		}
@@ -74,10 +74,10 @@ func (p *people) addWords(ctx context.Context, tx pgx.Tx, sql string, ids []stri
 	return err
 }
 
-// wordsAndIDs is all that gives them away.
+// wordsAndIDs returns everything that identifies them.
 func (p *people) wordsAndIDs() []string { return slices.Concat(p.words, p.ids) }
 
-// in reports whether a text that may be JSON, or nearly, mentions them.
+// in reports whether a text mentions them, as it is or with JSON's escapes resolved. The text need not be valid JSON.
 func (p *people) in(text []byte) bool {
 	plain := strings.ToLower(string(text))
 	readable := strings.ToLower(unescape(string(text)))
@@ -87,7 +87,7 @@ func (p *people) in(text []byte) bool {
 	})
 }
 
-// unescape reads what can be read of JSON's escapes, wherever they stand.
+// unescape resolves JSON's escapes wherever they stand, and leaves those that are invalid.
 func unescape(text string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); {

@@ -14,14 +14,14 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// hashOnly is what is kept of an object that cannot be filed while the mapping keeps something out: what it holds cannot
-// be told from what must not land, and privacy wins (promise 12).
+// hashOnly is what is kept of an object that cannot be stored as a row while the mapping keeps something out: nobody can tell which
+// part of it must not be stored, and privacy wins (promise 12).
 func hashOnly(body []byte) []byte {
 	sum := sha256.Sum256(body)
 	return []byte("sha256:" + hex.EncodeToString(sum[:]))
 }
 
-// oddity is what is kept of an object without a usable id.
+// oddity returns what is kept of an object without a usable id.
 func (t *table) oddity(body json.RawMessage) json.RawMessage {
 	if t.mapping.Strict() {
 		return hashOnly(body)
@@ -35,15 +35,15 @@ type Remapped struct {
 	Events int64
 }
 
-// remapAtOnce is how many rows are looked at between two questions.
+// remapAtOnce is how many rows are read at a time.
 const remapAtOnce = 500
 
-// Remap makes the database follow the mirror's mapping: it adds columns, fills them from _raw without asking LeadGrid, takes
-// what must not be kept out of rows, their history and stored events, and begins or ends histories. It may be repeated: what
-// follows the mapping already is not written. Programs with another mapping write nothing that could be left out from its
-// beginning on.
+// Remap makes the database follow the mirror's mapping: it adds columns, fills them from _raw without asking LeadGrid, removes
+// what must not be kept from rows, their history and stored events, and begins or ends histories. It may be repeated, and only
+// writes what does not follow the mapping yet. From its beginning on, programs with another mapping write nothing that the
+// mapping might keep out.
 func (m *Mirror) Remap(ctx context.Context) (remapped Remapped, err error) {
-	// First what locks others out, in a short transaction: after it nobody adds to what must be mapped anew.
+	// Lock the others out first, in a short transaction, after which nobody adds data that would need remapping.
 	if err := m.InTx(ctx, func(tx pgx.Tx) error { return m.announce(ctx, tx) }); err != nil {
 		return remapped, fmt.Errorf("announce the mapping: %w", err)
 	}
@@ -74,7 +74,7 @@ func (m *Mirror) Remap(ctx context.Context) (remapped Remapped, err error) {
 	return remapped, err
 }
 
-// Mapped reports whether all there is follows the mirror's mapping.
+// Mapped reports whether everything stored follows the mirror's mapping.
 func (m *Mirror) Mapped(ctx context.Context) (mapped bool, err error) {
 	err = m.pool.QueryRow(ctx, `SELECT digest = $1 AND applied_at IS NOT NULL FROM sync_mapping`, m.digest).Scan(&mapped)
 	if err != nil {
@@ -83,7 +83,7 @@ func (m *Mirror) Mapped(ctx context.Context) (mapped bool, err error) {
 	return mapped, nil
 }
 
-// lockAll waits for every write of rows under way, and keeps others out until the transaction ends.
+// lockAll waits for all writes of rows under way, and keeps others out until the transaction ends.
 func (m *Mirror) lockAll(ctx context.Context, tx pgx.Tx) error {
 	batch := &pgx.Batch{}
 	for _, kind := range mappings.Kinds {
@@ -92,7 +92,7 @@ func (m *Mirror) lockAll(ctx context.Context, tx pgx.Tx) error {
 	return tx.SendBatch(ctx, batch).Close()
 }
 
-// announce adds the columns of the mapping, and says that it is the one that counts from now on.
+// announce adds the mapping's columns, and makes it the one that counts from now on.
 func (m *Mirror) announce(ctx context.Context, tx pgx.Tx) error {
 	if err := m.lockAll(ctx, tx); err != nil {
 		return err
@@ -102,11 +102,11 @@ func (m *Mirror) announce(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 	}
-	// A receiver that stores an event right now has not heard of the mapping: what it stores must be there to be mapped anew.
+	// A receiver may be storing an event by the old mapping right now: wait for it, so that Remap sees that event.
 	if _, err := tx.Exec(ctx, `LOCK TABLE webhook_events IN SHARE ROW EXCLUSIVE MODE`); err != nil {
 		return err
 	}
-	// Finished commands are held to it by the worker that is started with it.
+	// The worker that is started with the mapping will apply it to finished commands.
 	_, err := tx.Exec(ctx, `
 		WITH again AS (UPDATE commands SET mapped = false WHERE mapped AND $1 <> (SELECT digest FROM sync_mapping))
 		UPDATE sync_mapping SET digest = $1, applied_at = NULL`, m.digest)
@@ -134,7 +134,7 @@ func (t *table) remapRows(ctx context.Context, tx pgx.Tx, history bool) (total i
 	if err != nil {
 		return 0, err
 	}
-	// Nobody else writes here meanwhile, so that a row is where the cursor saw it.
+	// Nobody else writes here meanwhile, so each row stays where the cursor saw it.
 	_, err = tx.Exec(ctx, `DECLARE remapping NO SCROLL CURSOR FOR
 		SELECT ctid::text, _raw, `+original+`, CASE WHEN _raw IS NULL THEN to_jsonb(t) END FROM `+name+` t`)
 	if err != nil {
@@ -186,7 +186,7 @@ func (t *table) nextToRemap(ctx context.Context, tx pgx.Tx) (places []string, ro
 	return places, rows, err
 }
 
-// remapping gives the statement that writes rows, by their places, where they differ.
+// remapping returns the statement that updates rows, by their ctid, if they differ.
 func (t *table) remapping(ctx context.Context, tx pgx.Tx, name string, history bool) (string, error) {
 	var assign, differs []string
 	add := func(column, value string) {
@@ -223,7 +223,7 @@ func (t *table) remapping(ctx context.Context, tx pgx.Tx, name string, history b
 		name, strings.Join(assign, ", "), changed, strings.Join(params, ", "), strings.Join(fields, ", "), strings.Join(differs, " OR ")), nil
 }
 
-// unfilled lists the columns that the mapping does not fill: they stay for the views that use them, and empty.
+// unfilled lists the columns that the mapping does not fill. They stay, empty, for the views that use them.
 func (t *table) unfilled(ctx context.Context, tx pgx.Tx, name string) ([]string, error) {
 	names := []string{"valid_from", "valid_to"}
 	for _, column := range t.mapping.Columns {
@@ -239,7 +239,7 @@ func (t *table) unfilled(ctx context.Context, tx pgx.Tx, name string) ([]string,
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// remapEvents takes out of stored events what must not be kept; what cannot be understood keeps only its hash.
+// remapEvents removes from stored events what must not be kept; of events that cannot be understood only the hash stays.
 func remapEvents(ctx context.Context, tx pgx.Tx, mapping *mappings.Mapping) (total int64, err error) {
 	tag, err := tx.Exec(ctx, `UPDATE webhook_events SET body = '' WHERE body <> ''`)
 	if err != nil {

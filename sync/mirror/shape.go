@@ -11,10 +11,10 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// Endpoint names an operation whose answers tell about objects, as the contract writes it.
+// Endpoint names an operation whose answers show objects, as LeadGrid's reference writes it.
 type Endpoint string
 
-// The endpoints that are read, and "answers", which stands for what creates and updates answer.
+// The endpoints that are read, and Answers for the answers to creates and updates.
 const (
 	GetDossier   Endpoint = "GET /dossiers/:id"
 	ListDossiers Endpoint = "GET /dossiers"
@@ -25,11 +25,11 @@ const (
 	ListLinks    Endpoint = "GET /dossiers/:id/contacts"
 	ListNotes    Endpoint = "GET /dossiers/:id/notes"
 	Answers      Endpoint = "answers"
-	// ListContactsByPool tells one thing more than ListContacts: the pool, put into each row it shows.
+	// ListContactsByPool is ListContacts with the pool added to each row.
 	ListContactsByPool Endpoint = "GET /contacts?pool="
 )
 
-// shape is the set of keys an endpoint has ever shown, each with whether it was ever null.
+// shape is the set of keys that an endpoint has ever shown, each with whether it was ever null.
 type shape map[string]bool
 
 func (s shape) has(key string) bool { _, ok := s[key]; return ok }
@@ -50,12 +50,11 @@ var getOf = map[mappings.Kind]struct{ list, get Endpoint }{
 	mappings.Contacts: {ListContacts, GetContact},
 }
 
-// Thin reports whether rows of the kind's list hide fields that a GET of the same object shows. Listed holds rows, by id,
-// whose objects have just been read one by one as well, head the page they were on.
+// Thin reports whether the rows of the kind's list hide fields that a GET of the same object shows. listed holds rows, by id,
+// whose objects have just been read with a GET too, and head the page they were on.
 //
-// A field that a GET shows now and the row does not is hidden. Where GETs never spell out a null, a field that neither
-// has ever shown may just have been null so far: nothing proves then that the list would show it, and the list counts as
-// thin.
+// A field that the GET shows and the row does not is hidden. If GETs never spell out a null, a field that neither has ever
+// shown may just always have been null: then nothing proves that the list would show it, and the list counts as thin.
 func (m *Mirror) Thin(ctx context.Context, kind mappings.Kind, head []json.RawMessage, listed map[string]mappings.Object) (bool, error) {
 	endpoints := getOf[kind]
 	shapes := map[Endpoint]shape{endpoints.list: {}, endpoints.get: {}}
@@ -129,6 +128,6 @@ func (m *Mirror) hides(ctx context.Context, table *table, get shape, listed map[
 var alwaysSet = map[string]bool{
 	"id": true, "organization_id": true, "type": true, "name": true, "status": true, "flow_id": true,
 	"created_at": true, "updated_at": true, "full_name": true, "kind": true, "dossier_count": true,
-	// Learned from the filtered lists; told on create only.
+	// pool comes from the filtered lists, contact_id is only sent on create.
 	"pool": true, "contact_id": true,
 }

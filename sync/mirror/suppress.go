@@ -9,8 +9,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// suppress keeps the erased from coming back, and notes the dossiers that somebody must decide about: once a name is gone,
-// nothing finds them by it.
+// suppress keeps the erased from coming back. It also stores the dossiers that somebody must decide about, which cannot be found by
+// a name that is gone.
 func (c *Certificate) suppress(ctx context.Context, tx pgx.Tx, dossiers []string) error {
 	var contact, kept []string
 	for _, d := range c.Dossiers {
@@ -37,15 +37,15 @@ func (c *Certificate) suppress(ctx context.Context, tx pgx.Tx, dossiers []string
 	return err
 }
 
-// suppressed finds, by position, which of ids stand in erasures, and which of them because LeadGrid had deleted them.
+// suppressed finds, by position, which of the ids are in erasures, and whether because LeadGrid had deleted them.
 const suppressed = `
 	SELECT k.n, e.reason = '` + ErasedUpstream + `' FROM unnest($1::text[]) WITH ORDINALITY AS k (id, n)
 	JOIN erasures e ON e.token = erasure_token($2, k.id)
 	WHERE EXISTS (SELECT FROM erasures)`
 
-// queueSuppressed looks up which of the sightings are about somebody who was erased: whatever the read told of them, nothing
-// but what remains may land (promise 11). A contact or a dossier whose erasure followed its deletion in LeadGrid, and that a
-// later read shows again, is back: there was a mistake in LeadGrid, or it took the deletion back.
+// queueSuppressed looks up which of the sightings are about an erased person: only what remains may be stored of those, whatever
+// the read showed (promise 11). A contact or dossier that was erased because LeadGrid had deleted it, and that a later read
+// shows again, is back: LeadGrid was wrong, or undid the deletion.
 func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*sighting) {
 	if !t.erasable() {
 		return
@@ -66,7 +66,7 @@ func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*si
 	if t.mapping.Kind == mappings.Contacts || t.mapping.Kind == mappings.Links {
 		of = mappings.Contacts
 	}
-	returns := t.mapping.Kind == of // links and notes come back with what they hang on
+	returns := t.mapping.Kind == of // links and notes come back with their contact or dossier
 	batch.Queue(suppressed, ids, of).Query(func(r pgx.Rows) error {
 		var n int64
 		var deleted bool
@@ -85,7 +85,7 @@ func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*si
 	})
 }
 
-// restore lets the data of people land again who are back in LeadGrid, or whose dossiers are.
+// restore takes back the erasure of contacts and dossiers that LeadGrid shows again.
 func (m *Mirror) restore(ctx context.Context, tx pgx.Tx, kind mappings.Kind, rows []*row) error {
 	var back []string
 	for _, row := range rows {

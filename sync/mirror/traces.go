@@ -7,9 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// mentioning selects the keys of a table's rows of which a text mentions one of the words in $1, as they are or as JSON
-// writes them. Each text is read once and put into lower case once, however many words there are: an event has hundreds of
-// bytes, a removal of many people hundreds of words, and everybody who wants to write waits meanwhile.
+// mentioning selects the keys of the rows whose text mentions one of the words in $1, as they are or as JSON writes them. It
+// reads and lower-cases each text only once, however many words there are: an event has hundreds of bytes, a removal of many
+// people has hundreds of words, and all writers wait meanwhile.
 func mentioning(key, table, text, where string) string {
 	return `SELECT ` + key + ` FROM (SELECT ` + key + `, lower(` + text + `) AS plain FROM ` + table + ` WHERE ` + where + ` OFFSET 0) AS texts
 		WHERE EXISTS (SELECT FROM (
@@ -18,7 +18,7 @@ func mentioning(key, table, text, where string) string {
 		) AS words WHERE position(word in plain) > 0)`
 }
 
-// eraseTraces removes people from all that is not a mirrored row.
+// eraseTraces removes people from everything but mirrored rows.
 func (m *Mirror) eraseTraces(ctx context.Context, tx pgx.Tx, p *people, certificate *Certificate) error {
 	for _, step := range []func(context.Context, pgx.Tx, *people, *Certificate) error{
 		eraseEvents, eraseOddities, eraseCommands, m.eraseJobs,
@@ -89,8 +89,8 @@ func eraseOddities(ctx context.Context, tx pgx.Tx, p *people, certificate *Certi
 	return nil
 }
 
-// eraseCommands empties the write-back commands about them. What has not been sent is not sent any more; what is being sent
-// is left alone, and counted.
+// eraseCommands empties the write-back commands about them. Those not yet sent are refused; those just being sent are left alone,
+// and counted.
 func eraseCommands(ctx context.Context, tx pgx.Tx, p *people, certificate *Certificate) error {
 	words := p.wordsAndIDs()
 	about := `(contact_id = ANY ($2) OR leadgrid_id = ANY ($2) OR number IN (` +
@@ -125,8 +125,8 @@ func eraseCommands(ctx context.Context, tx pgx.Tx, p *people, certificate *Certi
 	return nil
 }
 
-// eraseJobs makes sure of the queue. Arguments of our jobs are numbers, and their errors ids and statuses; what was put
-// there by hand, or quoted by a driver's error, goes.
+// eraseJobs cleans the queue. Our jobs' arguments are only numbers, and their errors only ids and statuses, but somebody may have
+// added jobs by hand, or a driver's error may quote data.
 func (m *Mirror) eraseJobs(ctx context.Context, tx pgx.Tx, p *people, certificate *Certificate) error {
 	if m.queue == "" {
 		return nil

@@ -10,8 +10,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// keepHistory makes the history of a table follow its mapping. Where it is on, triggers keep the versions from now on, and
-// rows that have none begin with the one that stands; where it is off, versions end, and stay until retention forgets them.
+// keepHistory makes the history of a table follow its mapping. If it is on, triggers keep versions from now on, and rows without
+// any begin with their present one. If it is off, present versions end, and all stay until retention forgets them.
 func (t *table) keepHistory(ctx context.Context, tx pgx.Tx) error {
 	if !t.mapping.History {
 		return t.endHistory(ctx, tx)
@@ -39,7 +39,7 @@ func (t *table) keepHistory(ctx context.Context, tx pgx.Tx) error {
 }
 
 func (t *table) endHistory(ctx context.Context, tx pgx.Tx) error {
-	// Looked up first: DROP TRIGGER locks readers out, also where there is nothing to drop.
+	// Looked up first, because DROP TRIGGER locks readers out even if there is nothing to drop.
 	rows, err := tx.Query(ctx, `
 		SELECT quote_ident(tgname) FROM pg_trigger
 		WHERE tgrelid = $1::regclass AND NOT tgisinternal AND tgfoid = 'sync_keep_versions'::regproc`, t.name)
@@ -59,7 +59,7 @@ func (t *table) endHistory(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// eraseHistory leaves of the versions of rows what remains of the rows themselves: ids and times.
+// eraseHistory reduces the versions of rows to what remains of the rows themselves: ids and times.
 func (t *table) eraseHistory(ctx context.Context, tx pgx.Tx, column string, ids []string) (int64, error) {
 	cleared, err := clearedColumns(ctx, tx, t.history, append([]string{"valid_from", "valid_to"}, remains[t.mapping.Kind]...))
 	if err != nil {
@@ -71,7 +71,7 @@ func (t *table) eraseHistory(ctx context.Context, tx pgx.Tx, column string, ids 
 	return tag.RowsAffected(), err
 }
 
-// sameKey is the condition that two rows are of the same object.
+// sameKey returns the condition that two rows are versions of the same object.
 func (t *table) sameKey(a, b string) string {
 	var same []string
 	for _, key := range t.mapping.Key {

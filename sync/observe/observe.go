@@ -1,5 +1,5 @@
-// Package observe reads LeadGrid for the mirror: every read takes its place in the order of observations, asks LeadGrid,
-// and hands what it saw to the mirror, after making sure that it came from the mirrored organization.
+// Package observe reads LeadGrid for the mirror. Every read takes its number in the order of observations, asks LeadGrid, makes
+// sure that the answer came from the mirrored organization, and hands it to the mirror. Start reading at [Observer.Dossier].
 package observe
 
 import (
@@ -28,10 +28,11 @@ type Observer struct {
 	report Report
 }
 
-// Report is told what was committed to a kind's table: how many rows were inserted or updated, and how many marked as deleted.
+// Report is called with what was committed to a kind's table: how many rows were inserted or updated, and how many marked as
+// deleted.
 type Report func(ctx context.Context, kind mappings.Kind, changed, deleted int)
 
-// DefaultPause is how long a read that failed on the way waits before it is sent again; longer with every try.
+// DefaultPause is the wait before a failed read is sent again for the first time; later waits are longer.
 const DefaultPause = 250 * time.Millisecond
 
 // New returns an Observer. The client's limiter decides when requests may be sent.
@@ -40,7 +41,7 @@ func New(api *leadgridapi.Client, m *mirror.Mirror, gate *access.Gate) *Observer
 		report: func(context.Context, mappings.Kind, int, int) {}}
 }
 
-// WithPause returns an Observer with another wait before a read that failed on the way is sent again.
+// WithPause returns an Observer with another wait than DefaultPause.
 func (o *Observer) WithPause(pause time.Duration) *Observer {
 	patient := *o
 	patient.pause = pause
@@ -54,7 +55,7 @@ func (o *Observer) WithLimiter(limiter leadgridapi.Limiter) *Observer {
 	return &limited
 }
 
-// WithReport returns an Observer that tells what it wrote.
+// WithReport returns an Observer that reports what it writes.
 func (o *Observer) WithReport(report Report) *Observer {
 	reporting := *o
 	reporting.report = report
@@ -64,12 +65,12 @@ func (o *Observer) WithReport(report Report) *Observer {
 // Mirror is where observations go.
 func (o *Observer) Mirror() *mirror.Mirror { return o.mirror }
 
-// Result says what an observation came to.
+// Result is the result of an observation.
 type Result struct {
 	mirror.Applied
 	// NotFound says that LeadGrid answered 404; nothing was applied.
 	NotFound bool
-	// Confirmed says that this 404 completes the evidence that the row is gone.
+	// Confirmed says that this 404 was the last evidence needed that the row is gone.
 	Confirmed bool
 	// Requests is how many requests it took.
 	Requests int
@@ -77,7 +78,7 @@ type Result struct {
 	Objects []json.RawMessage
 }
 
-// Add adds up what two observations came to.
+// Add adds another observation's result to r.
 func (r *Result) Add(other Result) {
 	r.Applied.Add(other.Applied)
 	r.NotFound = r.NotFound || other.NotFound
@@ -87,8 +88,8 @@ func (r *Result) Add(other Result) {
 // Step is committed together with what an observation applies.
 type Step func(tx pgx.Tx, applied mirror.Applied) error
 
-// mostTries is how often a read that failed on the way is sent before its error is returned. Reads are retried here and
-// nowhere else; each try takes its own place in the order.
+// mostTries is how often a failing read is sent before its error is returned. Reads are retried nowhere else. Each try takes its
+// own number.
 const mostTries = 4
 
 // ask sends one read.
@@ -109,7 +110,7 @@ func (o *Observer) pauses() backoff.BackOff {
 	return pauses
 }
 
-// Transient reports a failure that the next try may not meet: LeadGrid's own trouble, or the network's.
+// Transient reports whether the next try may succeed: the trouble is LeadGrid's own, or the network's.
 func Transient(err error) bool {
 	if errors.Is(err, leadgridapi.ErrRedirect) {
 		return false
@@ -159,11 +160,11 @@ func (o *Observer) Contact(ctx context.Context, id string, steps ...Step) (Resul
 	})
 }
 
-// errOvertaken says that pages of a list showed an object time and again while it was read.
+// errOvertaken means that pages of a list kept showing an object while it was read.
 var errOvertaken = errors.New("lists kept showing it while it was read")
 
-// one reads an object by its id, and again where a page of a list overtook it: what began later is believed, but a page may
-// hide fields.
+// one reads an object by its id. It reads again if a page of a list, read meanwhile, showed the object: the page began later and
+// is believed, but it may hide fields.
 func (o *Observer) one(
 	ctx context.Context, kind mappings.Kind, endpoint mirror.Endpoint, id string, steps []Step,
 	get func() (json.RawMessage, mirror.Observation, error),
@@ -207,8 +208,8 @@ func (o *Observer) oneOnce(
 	})
 }
 
-// again reads once more what nothing shows to be about the mirrored organization: the organization has been proved in
-// between, and will be again afterwards.
+// again repeats a read that did not show which organization it came from. The organization has been proved in between, and will be
+// proved again afterwards, which brackets the second read.
 func again(read func(bracketed bool) (Result, error)) (Result, error) {
 	result, err := read(false)
 	if errors.Is(err, mirror.ErrUnproven) {
@@ -217,8 +218,7 @@ func again(read func(bracketed bool) (Result, error)) (Result, error) {
 	return result, err
 }
 
-// sameID refuses an answer about another object than was asked for: a cache's or proxy's mistake, and an object that
-// would be filed in the wrong place in the order.
+// sameID refuses an answer with another object than was asked for, such as a proxy may give: it would be ordered wrongly.
 func sameID(raw json.RawMessage, id string) error {
 	var object mappings.Object
 	if err := json.Unmarshal(raw, &object); err != nil {
@@ -241,9 +241,9 @@ func (o *Observer) notFound(ctx context.Context, kind mappings.Kind, id string, 
 
 // Apply hands a read to the mirror together with the steps it completes.
 //
-// Where nothing in the read shows that it came from the mirrored organization, that is proved, and mirror.ErrUnproven
-// returned: the caller reads again and says so by bracketed. If still nothing shows it, a second proof behind the read
-// stands for it.
+// If nothing in the read shows that it came from the mirrored organization, Apply proves the organization and returns
+// mirror.ErrUnproven. The caller then reads again, with bracketed set; if still nothing shows it, a second proof after that
+// read is enough.
 func (o *Observer) Apply(ctx context.Context, read mirror.Read, bracketed bool, steps ...Step) (mirror.Applied, error) {
 	return o.proven(ctx, read.Kind, bracketed, func(proven bool) (applied mirror.Applied, err error) {
 		read.Proven = proven
@@ -257,7 +257,7 @@ func (o *Observer) Apply(ctx context.Context, read mirror.Read, bracketed bool, 
 	})
 }
 
-// ApplyPages does the same for several pages of one list, in one transaction.
+// ApplyPages is Apply for several pages of one list, in one transaction.
 func (o *Observer) ApplyPages(
 	ctx context.Context, reads []mirror.Read, bracketed bool, step func(tx pgx.Tx, applied []mirror.Applied) error,
 ) error {
@@ -330,8 +330,8 @@ func (o *Observer) proven(
 	return applied, err
 }
 
-// Tombstone marks rows as deleted that LeadGrid has twice said 404 for, and with them what hangs on them. It returns how
-// many rows of the kind itself were marked.
+// Tombstone marks rows as deleted for which LeadGrid has twice answered 404, and their children. It returns how many rows of the
+// kind itself were marked.
 func (o *Observer) Tombstone(ctx context.Context, kind mappings.Kind, ids []string) (deleted int, err error) {
 	at, err := o.mirror.Begin(ctx)
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
-// Prove asks LeadGrid for objects that the mirror knows, until one answers: the key then reads the mirrored organization.
-// Single objects may have been deleted since, so that only if none of several is there, and no list shares an object with
-// the mirror either, the organization is another one: the gate closes and mirror.ErrOtherOrganization is returned. A mirror
-// without rows has nothing to hold against, and anything is accepted.
+// Prove checks that the key reads the mirrored organization: it asks LeadGrid for objects that the mirror knows, until it gets
+// one. Single objects may have been deleted, so only if LeadGrid has none of several, and no list shares an object with the
+// mirror, is it another organization. Prove then closes the gate and returns mirror.ErrOtherOrganization. If the mirror has no
+// rows, any organization is accepted.
 func (o *Observer) Prove(ctx context.Context) error {
 	witnesses, err := o.mirror.Witnesses(ctx)
 	if err != nil || len(witnesses) == 0 {
@@ -21,8 +21,7 @@ func (o *Observer) Prove(ctx context.Context) error {
 	return o.answers(ctx, witnesses)
 }
 
-// Answers is Prove for whoever is about to delete: where no row is left that could prove anything, it returns
-// mirror.ErrUnproven.
+// Answers is Prove before a deletion: if no row is left that could prove anything, it returns mirror.ErrUnproven.
 func (o *Observer) Answers(ctx context.Context) error {
 	witnesses, err := o.mirror.Witnesses(ctx)
 	if err != nil {

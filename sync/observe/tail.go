@@ -12,9 +12,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 )
 
-// NewNotes reads a dossier's notes from the page that holds the last one known: LeadGrid lists the oldest first. It sees
-// what was added but neither edits nor deletions; where that page does not go on from what is known, or is the first
-// anyway, all notes are read.
+// NewNotes reads a dossier's notes from the page with the last known note on; LeadGrid lists the oldest first. It finds additions,
+// but neither edits nor deletions. If that page does not continue what is known, or is the first one anyway, it reads all notes.
 func (o *Observer) NewNotes(ctx context.Context, dossierID string, steps ...Step) (Result, error) {
 	var known int
 	err := o.mirror.Pool().QueryRow(ctx,

@@ -19,21 +19,21 @@ import (
 const (
 	// chunk is how many objects are read one by one between two saves of the progress.
 	chunk = 64
-	// readers is how many of them are read side by side.
+	// readers is how many of them are read concurrently.
 	readers = 8
 )
 
 type reader func(ctx context.Context, id string, steps ...observe.Step) (observe.Result, error)
 
-// mostFailures is how many objects of a chunk may stay unread because LeadGrid fails on them time and again: with more, it
-// is LeadGrid that is in trouble, not they, and the sweep waits.
+// mostFailures is how many objects of a chunk may stay unread because LeadGrid keeps failing on them. If there are more, LeadGrid
+// itself is in trouble, and the sweep waits.
 const mostFailures = 3
 
-// read reads objects one by one, several at once. Each is committed on its own. An object that LeadGrid cannot give is left
-// out, and the sweep's end says so; any other error stops the rest.
+// read reads objects by id, several at once, and commits each on its own. It leaves out an object that LeadGrid fails to give,
+// which the sweep reports at its end; any other error stops the rest.
 //
-// What the mirror holds and LeadGrid says 404 for is asked for again between two proofs of the organization: with another
-// one behind the key, be it for a moment, everything is missing.
+// An object that the mirror holds and LeadGrid answers 404 for is asked for again between two proofs of the organization: if
+// another organization is behind the key, if only for a moment, everything is missing.
 func (w *Sweeper) read(ctx context.Context, s *Sweep, kind mappings.Kind, ids []string, read reader) error {
 	missing, err := w.readOnce(ctx, s, kind, ids, read)
 	if err != nil || len(missing) == 0 {
@@ -100,7 +100,7 @@ func (w *Sweeper) readOnce(ctx context.Context, s *Sweep, kind mappings.Kind, id
 	return missing, s.leaveOut(kind, ids, failures)
 }
 
-// leaveOut notes the objects that could not be read, unless there are too many of them.
+// leaveOut records the objects that could not be read, and fails if there are too many of them.
 func (s *Sweep) leaveOut(kind mappings.Kind, ids []string, failures []error) error {
 	var failed []string
 	for i, err := range failures {
@@ -117,8 +117,8 @@ func (s *Sweep) leaveOut(kind mappings.Kind, ids []string, failures []error) err
 
 func failedRead(kind mappings.Kind, id string) string { return string(kind) + " " + id }
 
-// readUnknown reads the objects of a thin list's page that the mirror does not know: a row that lacks half its fields
-// must not be added. It happens before the page counts as seen.
+// readUnknown reads those objects on a thin list's page that the mirror does not know, since a row without half its fields must not
+// be added. It must happen before the page counts as seen.
 func (w *Sweeper) readUnknown(ctx context.Context, s *Sweep, kind mappings.Kind, objects []json.RawMessage) error {
 	unknown, err := w.mirror.Unknown(ctx, kind, objects)
 	if err != nil {
@@ -167,9 +167,9 @@ func (w *Sweeper) readStages(ctx context.Context, s *Sweep) (bool, error) {
 	return w.readEach(ctx, s, mappings.Flows, mappings.Stages, mirror.LedgerKind(mappings.Stages), w.observer.Stages)
 }
 
-// readEach reads, chunk by chunk in the order of ids, what is told about every live row of kind by: the row itself or what
-// hangs on it, whatever has not been read since the sweep began, as the ledger says. A 404 was no read: it may have come from
-// another organization, which was behind the key for a moment.
+// readEach goes through the live rows of kind by, chunk by chunk in the order of their ids, and reads the row itself or its
+// children, unless the ledger says that they were read since the sweep began. A 404 does not count as read: it may have come
+// from another organization that was behind the key for a moment.
 func (w *Sweeper) readEach(ctx context.Context, s *Sweep, by, kind mappings.Kind, ledger string, read reader) (over bool, err error) {
 	next, err := w.due(ctx, s, by, ledger, chunk)
 	if err != nil {
@@ -235,7 +235,7 @@ func (w *Sweeper) readLists(resource string) func(ctx context.Context, s *Sweep)
 	}
 }
 
-// until waits for a moment that is near, and asks to be called again for one that is not.
+// until returns a WaitError if at is in the future.
 func until(ctx context.Context, at time.Time) error {
 	if wait := time.Until(at); wait > 0 {
 		return &WaitError{Until: at}

@@ -13,8 +13,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
 )
 
-// Links and notes cost a request for each dossier, nearly all of a full sweep. Scheduled sweeps read them where change is
-// likely, and of as many other dossiers, longest unread first, as brings round all of them in the rotation.
+// Links and notes cost a request per dossier each, nearly all requests of a full sweep. Scheduled sweeps read them for dossiers
+// that probably changed, and for as many others, longest unread first, as it takes to get round all of them in the rotation.
 
 // readChosen reads the links or notes of one chunk of the dossiers that a scheduled sweep chooses.
 func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, kind mappings.Kind, read reader) (over bool, err error) {
@@ -46,8 +46,8 @@ func (w *Sweeper) readChosen(ctx context.Context, s *Sweep, kind mappings.Kind, 
 	return false, w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
 }
 
-// allot says how many dossiers the rotation needs of this sweep, by the time since the last one began: sweeps take time too,
-// and a worker may have been away.
+// allot computes how many dossiers this sweep must read for the rotation, from the time since the last sweep began: sweeps take
+// time too, and the worker may have been down.
 func (w *Sweeper) allot(ctx context.Context, s *Sweep) error {
 	var live int
 	var gap time.Duration
@@ -67,15 +67,15 @@ func (w *Sweeper) allot(ctx context.Context, s *Sweep) error {
 // chosen is a dossier whose links or notes a scheduled sweep reads.
 type chosen struct {
 	ID string
-	// Hot says that change is likely, so that it does not count for the rotation.
+	// Hot says that it probably changed; such dossiers do not count for the rotation.
 	Hot bool
-	// Known says that all of its list has been read within the rotation, so that what was added to it is enough for now.
+	// Known says that its whole list was read within the rotation, so that reading additions is enough for now.
 	Known bool
 }
 
-// choose takes the next chunk. Hot is a dossier that changed lately (since the backfill, before which all rows are new),
-// and, for links, one whose contacts count other links than the mirror has and have changed since its links were read: a
-// count that goes on disagreeing after that only counts differently.
+// choose picks the next chunk. A dossier is hot if it changed lately (and after the backfill, when all rows were new). For links,
+// it is also hot if a contact's dossier_count differs from the mirror's links and the contact changed after the dossier's
+// links were read: if the numbers still differ after that, LeadGrid counts differently.
 func (w *Sweeper) choose(ctx context.Context, s *Sweep, kind mappings.Kind) ([]chosen, error) {
 	rows, err := w.pool.Query(ctx, `
 		WITH odd AS (

@@ -1,7 +1,10 @@
-// Package sweep reconciles the mirror with everything LeadGrid lists: flows, stages, dossiers, contacts, links and notes,
-// in bounded steps whose state is committed together with the rows, so that a restart goes on where it was.
+// Package sweep reconciles the mirror with everything LeadGrid lists: flows, stages, dossiers, contacts, links and notes. It
+// works in bounded steps whose progress is committed together with the rows, so that a restart continues where it was.
 //
-// What a sweep did not see is only nominated; what may be deleted is decided by package mirror (promise 5).
+// A sweep only nominates rows that it did not see; package mirror decides what may be deleted (promise 5).
+//
+// Start reading at [Sweeper.Run] and the phases in run.go. walk.go reads a list that may move, details.go and stretch.go read
+// objects and lists one by one, settle.go settles doubts and ends the sweep.
 package sweep
 
 import (
@@ -58,15 +61,15 @@ var ResourceNames = []string{"flows", "dossiers", "contacts", "links", "notes"}
 
 // Options configures a Sweeper. The zero value is right for production.
 type Options struct {
-	// Rotation is the time in which scheduled sweeps read the links and notes of every dossier; 0 is a week.
+	// Rotation is how long scheduled sweeps take to read the links and notes of every dossier; 0 is a week.
 	Rotation time.Duration
 	// Interval is the time between scheduled sweeps; 0 is an hour.
 	Interval time.Duration
-	// Hot is for how long after a change a dossier's links and notes are read by every scheduled sweep; 0 is two days.
+	// Hot is how long after a change every scheduled sweep reads a dossier's links and notes; 0 is two days.
 	Hot time.Duration
 }
 
-// Sweeper runs sweeps. It is safe for use by many goroutines, but one sweep is run by one at a time.
+// Sweeper runs sweeps. It is safe for use by many goroutines, but each sweep must be run by one at a time.
 type Sweeper struct {
 	observer *observe.Observer
 	mirror   *mirror.Mirror
@@ -88,7 +91,7 @@ func New(observer *observe.Observer, options Options) *Sweeper {
 	return &Sweeper{observer: observer, mirror: observer.Mirror(), pool: observer.Mirror().Pool(), options: options}
 }
 
-// Sweep is one sweep as it stands.
+// Sweep is a sweep and its progress, as stored.
 type Sweep struct {
 	ID              int64
 	Kind            Kind
@@ -118,13 +121,13 @@ type Progress struct {
 	After string             `json:"after,omitempty"`
 	// Pooled lists the pools whose contacts were read before all contacts were.
 	Pooled []string `json:"pooled,omitempty"`
-	// Starts says when the reading of each kind began: what it is complete as of.
+	// Starts says when the reading of each kind began, as of which it will be complete.
 	Starts map[mappings.Kind]mirror.Observation `json:"starts,omitempty"`
 	// Known is how many live rows there were of each kind when the sweep began.
 	Known map[mappings.Kind]int `json:"known,omitempty"`
-	// Orphans is how many dossiers LeadGrid no longer has whose links or notes a sweep without dossiers was to read.
+	// Orphans counts the dossiers that are gone from LeadGrid and whose links or notes a sweep without dossiers was to read.
 	Orphans int `json:"orphans,omitempty"`
-	// Unclean lists the kinds whose lists never held still, so that absence from them says nothing.
+	// Unclean lists the kinds whose lists never held still, so that absence from them proves nothing.
 	Unclean []mappings.Kind `json:"unclean,omitempty"`
 	// Failed lists the objects that LeadGrid could not give, as kind and id.
 	Failed []string `json:"failed,omitempty"`
@@ -134,16 +137,16 @@ type Progress struct {
 	Thin []mappings.Kind `json:"thin,omitempty"`
 	// Statuses are the dossier statuses seen; one that was not is asked for by name.
 	Statuses []string `json:"statuses,omitempty"`
-	// Breaker says that the sweep was stopped because too much would have had to be marked as deleted.
+	// Breaker says that the sweep was stopped because it would have marked too many rows as deleted.
 	Breaker bool `json:"breaker,omitempty"`
-	// Left is how many cold dossiers a scheduled sweep still reads links and notes of.
+	// Left is of how many dossiers that did not change lately a scheduled sweep still reads links and notes.
 	Left int `json:"left,omitempty"`
-	// Done and Total count what the phase has done of what it expects, for people who watch.
+	// Done and Total count what the phase has done and expects to do, for people who watch.
 	Done  int `json:"done"`
 	Total int `json:"total"`
 }
 
-// Ended reports whether nothing more will happen to the sweep.
+// Ended reports whether the sweep is over.
 func (s *Sweep) Ended() bool { return s.State != Queued && s.State != Running }
 
 // Steps is how many steps have been committed since the sweep was loaded.
@@ -151,7 +154,7 @@ func (s *Sweep) Steps() int64 { return s.step - s.loaded }
 
 func (s *Sweep) wants(resource string) bool { return slices.Contains(s.Resources, resource) }
 
-// ErrNoSuchSweep says that there is no sweep with that id.
+// ErrNoSuchSweep means that there is no sweep with that id.
 var ErrNoSuchSweep = errors.New("no such sweep")
 
 const columns = `id, kind, resources, state, accept_deletions, requests, rows_changed, rows_deleted, message,
@@ -200,8 +203,8 @@ type Args struct {
 // Kind is stored with every job: it never changes.
 func (Args) Kind() string { return "leadgrid_sweep" }
 
-// EndAbandoned ends the sweeps that nobody will work on: their job was cancelled, discarded or deleted. Others would
-// wait for them for ever.
+// EndAbandoned ends the sweeps that nobody will work on because their job was cancelled, discarded or deleted. Later sweeps would
+// wait for them forever.
 func EndAbandoned(ctx context.Context, tx pgx.Tx, queueSchema string) error {
 	_, err := tx.Exec(ctx, `
 		UPDATE sync_sweeps s SET state = 'superseded', finished_at = now(), message = 'its job was removed from the queue'
@@ -212,14 +215,14 @@ func EndAbandoned(ctx context.Context, tx pgx.Tx, queueSchema string) error {
 	return nil
 }
 
-// hasJob says in SQL that sweep s has a job of which the condition holds; $1 is the job's kind.
+// hasJob is the SQL condition that sweep s has a job for which a condition holds; $1 is the job's kind.
 func hasJob(queueSchema, condition string) string {
 	return `EXISTS (SELECT FROM ` + pgx.Identifier{queueSchema, "river_job"}.Sanitize() + ` j
 		WHERE j.kind = $1 AND j.args @> jsonb_build_object('sweep', s.id) AND j.` + condition + `)`
 }
 
-// Request asks for a sweep, in the caller's transaction, which also inserts the job that runs it. A full sweep takes the
-// place of scheduled ones that are under way, and of full ones whose last attempt failed if it reads all that they would.
+// Request asks for a sweep in the caller's transaction, which must also insert the job that runs it. A full sweep supersedes
+// unfinished scheduled ones, and unfinished full ones whose last attempt failed if it reads everything that they would.
 func Request(
 	ctx context.Context, tx pgx.Tx, queueSchema string, kind Kind, resources []string, acceptDeletions bool,
 ) (id int64, err error) {
@@ -251,7 +254,7 @@ func Request(
 	return id, nil
 }
 
-// LongestOpen says how long ago the oldest sweep that has not ended was asked for; 0 if there is none.
+// LongestOpen returns how long ago the oldest unfinished sweep was requested, 0 if there is none.
 func LongestOpen(ctx context.Context, pool *pgxpool.Pool) (waited time.Duration, err error) {
 	err = pool.QueryRow(ctx, `
 		SELECT coalesce(now() - min(requested_at), '0') FROM sync_sweeps WHERE state IN ('queued', 'running')`).Scan(&waited)

@@ -16,6 +16,7 @@ BENCHROUNDS ?= 5
 CREATES ?= 1000
 SEEDS ?= 1000
 FIRST ?= 1
+SCALE ?= 2
 ROUNDS ?= 100
 
 .PHONY: help
@@ -54,8 +55,8 @@ profile: ## profile receiver and sweep under load, and show where the time goes;
 	@for profile in ours sweep; do echo; echo "$$profile"; $(GO) tool pprof -top -nodecount 20 .tmp/profile/$$profile.pprof; done
 
 .PHONY: simulate
-simulate: withpg ## simulate SEEDS seeds, from FIRST on
-	$(WITHPG) $(GO) test ./internal/simulate -run TestSimulate -seeds $(SEEDS) -first $(FIRST) -timeout 0 $(TESTFLAGS)
+simulate: withpg ## simulate SEEDS seeds, from FIRST on, of SCALE times as much as in make test
+	$(WITHPG) $(GO) test ./internal/simulate -run TestSimulate -seeds $(SEEDS) -first $(FIRST) -scale $(SCALE) -timeout 0 $(TESTFLAGS)
 
 .PHONY: crash
 crash: ## kill -9 the programs and Postgres at random moments, for ROUNDS rounds, and play every kind of network

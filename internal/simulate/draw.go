@@ -1,11 +1,24 @@
 package simulate
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
+
+// drawn sets the draws of a seed apart from all others'.
+const drawn = 0x6c656164
+
+// Limited tells whether a seed has a rate limit, and so takes long: whoever plays many plays these first.
+func Limited(seed uint64) bool {
+	return drawSettings(rand.New(rand.NewPCG(seed, drawn))).Limits.Window > 0
+}
+
+func drawSettings(rng *rand.Rand) leadgridtest.Settings {
+	return leadgridtest.Settings{Habits: drawHabits(rng), Faults: drawFaults(rng), Limits: drawLimits(rng)}
+}
 
 func oneOf[T any](rng *rand.Rand, values ...T) T { return values[rng.IntN(len(values))] }
 
@@ -61,20 +74,24 @@ func drawHabits(rng *rand.Rand) leadgridtest.Habits {
 	return h
 }
 
+// pageOf is how many rows a page holds at most.
+func pageOf(habits leadgridtest.Habits) int { return cmp.Or(habits.MaxPerPage, 100) }
+
 // drawSize makes most lists of contacts longer than a page, as each costs but one request a page; dossiers cost two requests
 // each, and so do contacts of which lists hide fields.
-func drawSize(rng *rand.Rand, habits leadgridtest.Habits) leadgridtest.Size {
-	size := leadgridtest.Size{Dossiers: 4 + rng.IntN(12), Contacts: 4 + rng.IntN(20), Odd: rng.Float64() * 0.5}
-	switch n := rng.IntN(20); {
-	case n == 0:
-		size.Dossiers += 90
-	case n < 6: // all small, and quick
+func drawSize(rng *rand.Rand, habits leadgridtest.Habits, scale int) leadgridtest.Size {
+	size := leadgridtest.Size{Dossiers: 3 + rng.IntN(8*scale), Contacts: 4 + rng.IntN(15*scale), Odd: rng.Float64() * 0.5}
+	page := pageOf(habits)
+	switch n := rng.IntN(40); {
+	case n == 0 || n < 10 && page < 30:
+		size.Dossiers += page - 5
+	case n < 10: // all small, and quick
 	case len(habits.ListOmits) == 0:
-		size.Contacts += 90 + rng.IntN(150)
-	case n < 9:
-		size.Contacts += 90
+		size.Contacts += page - 10 + rng.IntN(page*(1+scale)/2)
+	case n < 16:
+		size.Contacts += page - 10
 	}
-	size.Links, size.Notes = rng.IntN(30), rng.IntN(30)
+	size.Links, size.Notes = rng.IntN(15*scale), rng.IntN(15*scale)
 	return size
 }
 
@@ -97,7 +114,8 @@ func drawFaults(rng *rand.Rand) leadgridtest.Faults {
 func drawLimits(rng *rand.Rand) leadgridtest.Limits {
 	limits := leadgridtest.Limits{WebhookBackoff: 20 * time.Millisecond, WebhookConcurrency: oneOf(rng, 1, 8)}
 	if chance(rng, 0.3) {
-		limits.Window, limits.Requests = 2*time.Second, 60+rng.IntN(140)
+		seconds := 1 + rng.IntN(2)
+		limits.Window, limits.Requests = time.Duration(seconds)*time.Second, (40+rng.IntN(60))*seconds
 	}
 	return limits
 }

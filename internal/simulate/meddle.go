@@ -7,20 +7,28 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
-// meddler edits just before a page of a list is answered, so that rows move from page to page under the sweep's eyes.
+// meddler edits just before a request is answered: between the pages of a list, so that rows move from page to page under the
+// sweep's eyes, and between the objects that are read one by one. Edits spread over the requests, however fast the machine is.
 func (r *run) meddler(rng *rand.Rand) func(leadgridtest.Request) leadgridtest.Fault {
 	var mu sync.Mutex
-	left := mostMeddling
+	left := mostMeddling * r.scale
 	return func(request leadgridtest.Request) leadgridtest.Fault {
-		kinds := meddlings[request.Operation]
-		if kinds == nil || !r.meddling.Load() {
+		if !r.meddling.Load() {
 			return ""
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		n := min(rng.IntN(4), left)
+		n, kinds := rng.IntN(4), meddlings[request.Operation]
+		if kinds == nil && rng.IntN(6) > 0 {
+			return ""
+		}
+		n = min(n, left)
 		left -= n
 		for range n {
+			if kinds == nil {
+				r.server.Stir(1)
+				continue
+			}
 			r.server.Stir(1, kinds[rng.IntN(len(kinds))])
 		}
 		return ""
@@ -28,7 +36,7 @@ func (r *run) meddler(rng *rand.Rand) func(leadgridtest.Request) leadgridtest.Fa
 }
 
 // mostMeddling bounds it: a list that does not hold still is passed over the more often, and would be meddled with for ever.
-const mostMeddling = 120
+const mostMeddling = 24
 
 // meddlings are the edits that move the rows of each list.
 var meddlings = map[string][]string{

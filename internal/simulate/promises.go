@@ -40,8 +40,8 @@ func (r *run) onlyEvents(ctx context.Context) error {
 	})
 	defer r.server.Change(func(s *leadgridtest.Settings) { s.Faults = faults })
 	known, from := r.server.Snapshot()["notes"], len(r.server.Organization.Events())
-	for range 4 {
-		r.server.Stir(1+r.rng.IntN(6), "dossier.create", "dossier.move", "note.add")
+	for range 3 {
+		r.server.Stir(1+r.rng.IntN(4*r.scale), "dossier.create", "dossier.move", "note.add")
 		pause(ctx, time.Duration(r.rng.IntN(20))*time.Millisecond)
 	}
 	if err := r.server.DrainWebhooks(ctx); err != nil {
@@ -62,27 +62,27 @@ func (r *run) onlyEvents(ctx context.Context) error {
 		}
 	}
 	deadline := time.Now().Add(patience)
-	for {
-		differences, err := oracle.Differences(ctx, r.pool, oracle.Truth(truth), oracle.Options{
-			Ignore: r.Habits.Omits, Tables: []string{"dossiers", "notes"}, IDs: touched,
-		})
-		if err != nil {
-			return err
-		}
+	for last := -1; ; pause(ctx, glance) {
 		waiting, err := r.eventJobs(ctx)
 		if err != nil {
 			return err
 		}
-		if len(differences) > 0 && waiting == 0 || time.Now().After(deadline) {
+		if waiting == last && time.Now().Before(deadline) {
+			continue // nothing was read since
+		}
+		last = waiting
+		differences, err := oracle.Differences(ctx, r.pool, oracle.Truth(truth), oracle.Options{
+			Ignore: r.Habits.Omits, Tables: []string{"dossiers", "notes"}, IDs: touched,
+		})
+		if err != nil || len(differences) == 0 {
+			return err
+		}
+		if waiting == 0 || time.Now().After(deadline) {
 			for _, difference := range differences {
 				r.failf("promise 7: after its events: %s", difference)
 			}
 			return nil
 		}
-		if len(differences) == 0 {
-			return nil
-		}
-		pause(ctx, 20*time.Millisecond)
 	}
 }
 
@@ -116,7 +116,7 @@ func (r *run) checkEvents(ctx context.Context) error {
 			r.failf("promise 7: %d flushes of events were never processed", waiting)
 			return nil
 		}
-		pause(ctx, 20*time.Millisecond)
+		pause(ctx, glance)
 	}
 	stored, err := r.stored(ctx)
 	if err != nil {

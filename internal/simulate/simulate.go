@@ -6,6 +6,7 @@ package simulate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -14,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
@@ -29,6 +29,8 @@ const (
 	lag = 250 * time.Millisecond
 	// patience bounds one wait of a simulation; nothing in it should take a tenth of that.
 	patience = 2 * time.Minute
+	// glance is how long to wait before looking again. Many seeds look at once, and what they look with is what they wait for.
+	glance = 60 * time.Millisecond
 )
 
 // Report says what one seed did, for people who wonder what was tested.
@@ -48,6 +50,7 @@ type Report struct {
 // run is one simulation under way.
 type run struct {
 	*Report
+	scale   int
 	failing sync.Mutex // guards Failures: the receiver fails from many goroutines
 	rng     *rand.Rand
 	server  *leadgridtest.Server
@@ -68,27 +71,40 @@ func (r *run) failf(format string, args ...any) {
 	r.Failures = append(r.Failures, fmt.Sprintf(format, args...))
 }
 
+// Options says what to simulate.
+type Options struct {
+	Seed uint64
+	// Scale is how much there is of everything: rows and edits. 0 is 1.
+	Scale       int
+	QueueSchema string
+	Log         *slog.Logger
+}
+
 // Run simulates one seed on a migrated database, of which nothing is left that another seed put there.
-func Run(ctx context.Context, pool *pgxpool.Pool, queueSchema string, seed uint64, log *slog.Logger) (*Report, error) {
+func Run(ctx context.Context, pool *pgxpool.Pool, options Options) (*Report, error) {
 	began := time.Now()
-	rng := rand.New(rand.NewPCG(seed, 0x6c656164))
+	rng := rand.New(rand.NewPCG(options.Seed, drawn))
 	r := &run{
-		Report: &Report{Seed: seed}, rng: rng, pool: pool, refusals: &refusals{}, before: make(map[int64]leadgridtest.Snapshot),
+		Report: &Report{Seed: options.Seed}, scale: cmp.Or(options.Scale, 1), rng: rng, pool: pool,
+		refusals: &refusals{}, before: make(map[int64]leadgridtest.Snapshot),
 	}
-	r.Habits, r.Faults = drawHabits(rng), drawFaults(rng)
+	settings := drawSettings(rng)
+	r.Habits, r.Faults = settings.Habits, settings.Faults
 	r.server = leadgridtest.New(leadgridtest.Options{
-		Seed: seed, Settings: leadgridtest.Settings{Habits: r.Habits, Faults: r.Faults, Limits: drawLimits(rng)},
-		OnRequest: r.meddler(rand.New(rand.NewPCG(seed, 1))),
+		Seed: options.Seed, Settings: settings, OnRequest: r.meddler(rand.New(rand.NewPCG(options.Seed, 1))),
 	})
 	defer r.server.Close()
-	if err := wipe(ctx, pool, queueSchema); err != nil {
+	if err := wipe(ctx, pool, options.QueueSchema); err != nil {
 		return nil, err
 	}
-	stop, err := r.start(ctx, queueSchema, log)
+	stop, err := r.start(ctx, options.QueueSchema, options.Log)
 	if err != nil {
 		return nil, err
 	}
 	err = r.play(ctx)
+	if errors.Is(err, errStarved) {
+		err = nil // which is among the failures
+	}
 	if stopErr := stop(); err == nil {
 		err = stopErr
 	}
@@ -153,13 +169,13 @@ func (r *run) redeploy(ctx context.Context) error {
 // play is the plot: data, a backfill while people edit, more edits with webhooks lost and late, perhaps another
 // organization behind the key for a while, and then quiet and one sync.
 func (r *run) play(ctx context.Context) error {
-	r.server.Seed(drawSize(r.rng, r.Habits))
+	r.server.Seed(drawSize(r.rng, r.Habits, r.scale))
 	r.meddling.Store(true)
 	backfill, err := r.request(ctx, sweep.Full)
 	if err != nil {
 		return err
 	}
-	if err := r.edit(ctx, r.rng.IntN(60), 5*time.Millisecond); err != nil {
+	if err := r.edit(ctx, r.rng.IntN(12*r.scale), 5*time.Millisecond); err != nil {
 		return err
 	}
 	r.chatter()
@@ -178,7 +194,7 @@ func (r *run) play(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := r.edit(ctx, r.rng.IntN(40), 3*time.Millisecond); err != nil {
+		if err := r.edit(ctx, r.rng.IntN(12*r.scale), 3*time.Millisecond); err != nil {
 			return err
 		}
 		if r.rng.IntN(4) == 0 {
@@ -229,7 +245,7 @@ func (r *run) quiet(ctx context.Context) error {
 		}
 	}
 	if s.State != sweep.Done {
-		r.failf("the last sync ended as %s: %s", s.State, message(s))
+		r.failf("the last sync ended as %s: %s; jobs and requests: %s", s.State, message(s), r.lastError(ctx))
 		return nil
 	}
 	snapshot := r.server.Organization.Snapshot()
@@ -297,11 +313,11 @@ func (r *run) bulk() {
 // chatter now and then gives a dossier more notes than fit on a page.
 func (r *run) chatter() {
 	ids := r.server.DossierIDs()
-	if r.rng.IntN(4) > 0 || len(ids) == 0 || r.Habits.SubLists == "stuck" {
+	if r.rng.IntN(1+pageOf(r.Habits)/12) > 0 || len(ids) == 0 || r.Habits.SubLists == "stuck" {
 		return // a list that only ever gives its first page hides the rest from everybody
 	}
 	id := ids[r.rng.IntN(len(ids))]
-	for n := range cmp.Or(r.Habits.MaxPerPage, 100) + r.rng.IntN(10) {
+	for n := range pageOf(r.Habits) + r.rng.IntN(10) {
 		_, _ = r.server.AddNote(id, fmt.Sprintf("note %d", n), n%2 == 0) // somebody may just have removed the dossier
 	}
 }
@@ -354,59 +370,6 @@ func (r *run) swapKey(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (r *run) request(ctx context.Context, kind sweep.Kind) (int64, error) {
-	return r.requestWith(ctx, kind, false)
-}
-
-func (r *run) requestWith(ctx context.Context, kind sweep.Kind, accept bool) (id int64, err error) {
-	before := r.server.Snapshot()
-	switch {
-	case r.Habits.ReplicaLag == 0:
-	case r.Seed%2 == 0:
-		before = nil // a sweep at once, that replicas may show what was before
-	default:
-		pause(ctx, lag) // what the slowest replica shows is then no older
-	}
-	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) (err error) {
-		id, err = jobs.RequestSweep(ctx, tx, r.engine.River, kind, nil, accept)
-		return err
-	})
-	r.before[id] = before
-	return id, err
-}
-
-// ended waits until a sweep has ended.
-func (r *run) ended(ctx context.Context, id int64) (*sweep.Sweep, error) {
-	deadline := time.Now().Add(patience)
-	for {
-		s, err := sweep.Load(ctx, r.pool, id)
-		if err != nil {
-			return s, err
-		}
-		if s.Ended() {
-			return s, r.checkComplete(ctx, s)
-		}
-		if time.Now().After(deadline) {
-			return s, fmt.Errorf("sweep %d is stuck in phase %q after %d requests: %s", id, s.Progress.Phase, s.Requests, r.lastError(ctx))
-		}
-		pause(ctx, 20*time.Millisecond)
-	}
-}
-
-func (r *run) lastError(ctx context.Context) (text string) {
-	rows, err := r.pool.Query(ctx, `SELECT kind || ' ' || state || ' ' || coalesce(errors[array_upper(errors, 1)]->>'error', '')
-		FROM leadgrid_queue.river_job WHERE state NOT IN ('completed')`)
-	if err != nil {
-		return err.Error()
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	ledger := r.server.Ledger()
-	for _, request := range ledger[max(0, len(ledger)-20):] {
-		all = append(all, fmt.Sprintf("\n%s %d %s", request.Time.Format("05.000"), request.Status, request.Path))
-	}
-	return fmt.Sprint(all, err)
 }
 
 // pause waits in real time: what is simulated here (replicas, rate windows, retries) lives in real time too.

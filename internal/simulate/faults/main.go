@@ -18,7 +18,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 func main() {
@@ -38,6 +41,19 @@ type catch struct {
 	checks []string
 }
 
+func (c catch) String() string {
+	if c.seed == 0 {
+		return "NOT CAUGHT"
+	}
+	return fmt.Sprintf("seed %-4d %s", c.seed, strings.Join(c.checks, "; "))
+}
+
+// Defects are tried side by side, each with so many seeds at once that one Postgres has connections for all.
+const (
+	sideBySide = 2
+	seedsEach  = 7
+)
+
 func run(seeds int, doc string, names []string) error {
 	folder, err := os.MkdirTemp("", "faults")
 	if err != nil {
@@ -49,25 +65,30 @@ func run(seeds int, doc string, names []string) error {
 		return err
 	}
 	lab := &lab{binary: binary, sound: make(map[int]bool)}
-	var caught []catch
+	chosen := slices.DeleteFunc(slices.Clone(defects), func(d defect) bool {
+		return len(names) > 0 && !slices.Contains(names, d.name)
+	})
+	caught := make([]catch, len(chosen))
+	var group errgroup.Group
+	group.SetLimit(sideBySide)
+	for i, d := range chosen {
+		group.Go(func() (err error) {
+			began := time.Now()
+			if caught[i], err = lab.try(d, seeds); err != nil {
+				return err
+			}
+			fmt.Printf("%-18s %5v  %s\n", d.name, time.Since(began).Round(time.Second), caught[i])
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
 	missed := 0
-	for _, d := range defects {
-		if len(names) > 0 && !slices.Contains(names, d.name) {
-			continue
-		}
-		began := time.Now()
-		c, err := lab.try(d, seeds)
-		if err != nil {
-			return err
-		}
-		took := time.Since(began).Round(time.Second)
+	for _, c := range caught {
 		if c.seed == 0 {
 			missed++
-			fmt.Printf("%-18s NOT CAUGHT in %d seeds, %v\n", d.name, seeds, took)
-		} else {
-			fmt.Printf("%-18s seed %-4d %5v  %s\n", d.name, c.seed, took, strings.Join(c.checks, "; "))
 		}
-		caught = append(caught, c)
 	}
 	if doc != "" {
 		if err := os.WriteFile(doc, []byte(table(caught)), 0o644); err != nil {
@@ -153,7 +174,9 @@ var (
 // lab simulates.
 type lab struct {
 	binary string
-	sound  map[int]bool // seeds that were played without any defect: whether they passed
+
+	mu    sync.Mutex
+	sound map[int]bool // seeds that were played without any defect: whether they passed
 }
 
 // try simulates until the defect is caught: first the seeds that caught it before, then a few at a time. A seed that fails
@@ -212,6 +235,8 @@ func (l *lab) catches(d defect, seeds []int) (caught []catch, err error) {
 
 // soundWithout says whether a seed passes without any defect.
 func (l *lab) soundWithout(seed int) (sound bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock() // while it plays, too: another would play the same
 	if sound, known := l.sound[seed]; known {
 		return sound, nil
 	}
@@ -237,7 +262,7 @@ func (l *lab) simulate(defect string, seeds []int) (output []byte, err error) {
 	for i, seed := range seeds {
 		only[i] = strconv.Itoa(seed)
 	}
-	cmd := exec.Command(l.binary, "-test.run", "^TestSimulate$", "-test.timeout", "0", "-only", strings.Join(only, ","))
+	cmd := exec.Command(l.binary, "-test.run", "^TestSimulate$", "-test.timeout", "0", "-at-once", strconv.Itoa(seedsEach), "-only", strings.Join(only, ","))
 	cmd.Env = append(os.Environ(), variable+"="+defect)
 	return cmd.CombinedOutput()
 }

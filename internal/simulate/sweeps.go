@@ -1,0 +1,84 @@
+package simulate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
+	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
+)
+
+// starving is how long a sweep may go without one step under a rate limit: fifteen of the longest windows, of each of which a
+// tenth is the sweeps' (promise 8).
+const starving = 30 * time.Second
+
+var errStarved = errors.New("a sweep got nothing of a rate limit")
+
+func (r *run) request(ctx context.Context, kind sweep.Kind) (int64, error) {
+	return r.requestWith(ctx, kind, false)
+}
+
+func (r *run) requestWith(ctx context.Context, kind sweep.Kind, accept bool) (id int64, err error) {
+	before := r.server.Snapshot()
+	switch {
+	case r.Habits.ReplicaLag == 0:
+	case r.Seed%2 == 0:
+		before = nil // a sweep at once, that replicas may show what was before
+	default:
+		pause(ctx, lag) // what the slowest replica shows is then no older
+	}
+	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) (err error) {
+		id, err = jobs.RequestSweep(ctx, tx, r.engine.River, kind, nil, accept)
+		return err
+	})
+	r.before[id] = before
+	return id, err
+}
+
+// ended waits until a sweep has ended.
+func (r *run) ended(ctx context.Context, id int64) (*sweep.Sweep, error) {
+	deadline := time.Now().Add(patience)
+	type place struct {
+		phase    string
+		requests int64
+	}
+	moved, last := time.Now(), place{}
+	for {
+		s, err := sweep.Load(ctx, r.pool, id)
+		if err != nil {
+			return s, err
+		}
+		if s.Ended() {
+			return s, r.checkComplete(ctx, s)
+		}
+		if at := (place{s.Progress.Phase, s.Requests}); at != last {
+			moved, last = time.Now(), at
+		}
+		if limits := r.server.Settings().Limits; limits.Window > 0 && time.Since(moved) > starving {
+			r.failf("promise 8: a sweep got nothing for %v of a limit of %d in %v", starving, limits.Requests, limits.Window)
+			return s, errStarved
+		}
+		if time.Now().After(deadline) {
+			return s, fmt.Errorf("sweep %d is stuck in phase %q after %d requests: %s", id, s.Progress.Phase, s.Requests, r.lastError(ctx))
+		}
+		pause(ctx, glance)
+	}
+}
+
+func (r *run) lastError(ctx context.Context) (text string) {
+	rows, err := r.pool.Query(ctx, `SELECT kind || ' ' || state || ' ' || coalesce(errors[array_upper(errors, 1)]->>'error', '')
+		FROM leadgrid_queue.river_job WHERE state NOT IN ('completed')`)
+	if err != nil {
+		return err.Error()
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	ledger := r.server.Ledger()
+	for _, request := range ledger[max(0, len(ledger)-100):] {
+		all = append(all, fmt.Sprintf("\n%s %d %s %s", request.Time.Format("05.000"), request.Status, request.Fault, request.Path))
+	}
+	return fmt.Sprint(all, err)
+}

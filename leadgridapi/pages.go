@@ -52,13 +52,16 @@ func (m *Meta) UnmarshalJSON(raw []byte) error { return decode(raw, m, &m.Raw) }
 // seen up to and including it. The last page is empty, or it is shorter than
 // LeadGrid's pages and as many objects were seen as the list counts. The count
 // alone proves nothing, and LeadGrid may always serve short pages, whatever it
-// says of their size.
+// says of their size. A short first page of a round number of objects, as pages
+// have, is therefore not believed to be the last: the count may be a few off,
+// and agree with it by chance.
 func (m Meta) Ends(objects, seen int) bool {
 	size := MaxPerPage
 	if m.PerPage != nil {
 		size = *m.PerPage
 	}
-	return objects == 0 || m.Total != nil && objects < size && seen == *m.Total
+	round := objects == seen && objects >= 10 && objects%5 == 0
+	return objects == 0 || m.Total != nil && objects < size && seen == *m.Total && !round
 }
 
 // A Page is one page of a list.

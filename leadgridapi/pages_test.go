@@ -282,6 +282,8 @@ func TestMetaEnds(t *testing.T) {
 	}{
 		{"an empty page", leadgridapi.Meta{}, 0, 100, true},
 		{"a short page that completes the count", leadgridapi.Meta{Total: n(110), PerPage: n(100)}, 10, 110, true},
+		{"a short first page that completes the count", leadgridapi.Meta{Total: n(26), PerPage: n(100)}, 26, 26, true},
+		{"one of as many as pages may have", leadgridapi.Meta{Total: n(25), PerPage: n(100)}, 25, 25, false},
 		{"a full page that completes the count", leadgridapi.Meta{Total: n(100), PerPage: n(100)}, 100, 100, false},
 		{"a short page before the count", leadgridapi.Meta{Total: n(110), PerPage: n(100)}, 10, 20, false},
 		{"a short page that nothing counts, by a server that repeats what it was asked", leadgridapi.Meta{PerPage: n(100)}, 10, 10, false},

@@ -202,7 +202,7 @@ func (k *walk) take(asked window, p page, news bool) (ended bool) {
 	}
 	// A short page is the end if LeadGrid's count says so. Where the two disagree, or nothing is counted, the page may be a
 	// small one, whatever LeadGrid says of its pages.
-	if k.Total != nil && k.Next == *k.Total {
+	if k.Total != nil && k.Next == *k.Total && (asked.Page > 1 || p.meta.Ends(n, n)) {
 		return true
 	}
 	switch {

@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
@@ -37,5 +38,30 @@ func TestPageOfRowsThatWereElsewhereProvesNothing(t *testing.T) {
 		if k.Loose == row.proves {
 			t.Errorf("%s: loose %v, want %v", row.what, k.Loose, !row.proves)
 		}
+	}
+}
+
+// A server that serves 25 rows a page whatever it is asked for, says that it serves 100, and counts a few rows too little: the count
+// agrees with the page, and the second page has three rows more.
+func TestCountThatHappensToAgreeEndsNoList(t *testing.T) {
+	rows := func(n int) page {
+		objects := make([]json.RawMessage, n)
+		for i := range objects {
+			objects[i] = fmt.Appendf(nil, `{"id":"%d"}`, i)
+		}
+		p := pageOf(objects, leadgridapi.Meta{})
+		size := maxPerPage
+		p.meta.PerPage, p.meta.Total = &size, &n
+		return p
+	}
+	k := &walk{Pass: 1}
+	if k.take(window{1, maxPerPage}, rows(25), true) {
+		t.Error("a page of 25 was taken for the whole list")
+	}
+	if next := k.next(); next != (window{2, 25}) {
+		t.Errorf("the next window is %v, want the second page of 25", next)
+	}
+	if k = (&walk{Pass: 1}); !k.take(window{1, maxPerPage}, rows(28), true) {
+		t.Error("28 rows, as counted, are no page of any server")
 	}
 }

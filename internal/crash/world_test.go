@@ -44,7 +44,9 @@ func newWorld(t *testing.T, seed uint64, route func(w *world)) *world {
 		t.Fatalf("build: %v\n%s", err, output)
 	}
 	var err error
-	if w.postgres, err = postgres.Start(t.Context(), postgres.Options{Durable: true}); err != nil {
+	if w.postgres, err = postgres.Start(t.Context(), postgres.Options{Durable: true, Config: map[string]string{
+		"wal_writer_delay": "10s", // so that a crash takes back what was committed without waiting for the disk
+	}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
@@ -45,6 +46,8 @@ type Report struct {
 	Played []string
 	// Failures lists every promise that was broken; none is a pass.
 	Failures []string
+	// Trace is what was under way when the last sync did not come to its end.
+	Trace string
 }
 
 // run is one simulation under way.
@@ -235,7 +238,11 @@ func (r *run) quiet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.State == sweep.Stopped && s.Message != nil && r.mayTrip() {
+	trips, err := r.mayTrip(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Progress.Breaker && trips {
 		// So many were really removed that the breaker had to ask.
 		if id, err = r.requestWith(ctx, sweep.Full, true); err != nil {
 			return err
@@ -245,7 +252,8 @@ func (r *run) quiet(ctx context.Context) error {
 		}
 	}
 	if s.State != sweep.Done {
-		r.failf("the last sync ended as %s: %s; jobs and requests: %s", s.State, message(s), r.lastError(ctx))
+		r.failf("the last sync ended as %s: %s", s.State, message(s))
+		r.Trace = r.lastError(ctx)
 		return nil
 	}
 	snapshot := r.server.Organization.Snapshot()
@@ -265,14 +273,31 @@ func (r *run) quiet(ctx context.Context) error {
 	return r.checkInstants(ctx, snapshot)
 }
 
-func (r *run) mayTrip() bool {
-	removed := 0
-	for _, request := range r.server.Ledger() {
-		if request.Status == http.StatusNotFound {
-			removed++
+// mayTrip reports whether so many may have been removed that the breaker has to ask: more than it lets pass, or all of a kind that
+// the mirror holds.
+func (r *run) mayTrip(ctx context.Context) (bool, error) {
+	truth, removed := r.server.Snapshot(), 0
+	for _, kind := range []string{"dossiers", "contacts"} {
+		rows, err := r.pool.Query(ctx, `SELECT id FROM `+kind+` WHERE _deleted_at IS NULL`)
+		if err != nil {
+			return false, err
 		}
+		held, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return false, err
+		}
+		gone := 0
+		for _, id := range held {
+			if _, lives := truth[kind][id]; !lives {
+				gone++
+			}
+		}
+		if len(held) > 0 && gone == len(held) {
+			return true, nil
+		}
+		removed += gone
 	}
-	return removed > 50
+	return removed > 50, nil
 }
 
 func message(s *sweep.Sweep) string {

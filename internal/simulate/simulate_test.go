@@ -100,7 +100,7 @@ func simulateSeed(t *testing.T, pool *pgxpool.Pool, seed uint64) {
 	if t.Failed() {
 		t.Logf("repeat it with: go test ./internal/simulate -run TestSimulate -scale %d -seeds 1 -first %d -v", *scale, seed)
 		if report != nil {
-			t.Logf("habits: %+v\nfaults: %+v", report.Habits, report.Faults)
+			t.Logf("habits: %+v\nfaults: %+v\n%s", report.Habits, report.Faults, report.Trace)
 		}
 	}
 }

@@ -59,6 +59,7 @@ func (r *run) ended(ctx context.Context, id int64) (*sweep.Sweep, error) {
 			moved, last = time.Now(), at
 		}
 		if limits := r.server.Settings().Limits; limits.Window > 0 && time.Since(moved) > starving {
+			r.Trace = r.lastError(ctx)
 			r.failf("promise 8: a sweep got nothing for %v of a limit of %d in %v", starving, limits.Requests, limits.Window)
 			return s, errStarved
 		}
@@ -80,5 +81,7 @@ func (r *run) lastError(ctx context.Context) (text string) {
 	for _, request := range ledger[max(0, len(ledger)-100):] {
 		all = append(all, fmt.Sprintf("\n%s %d %s %s", request.Time.Format("05.000"), request.Status, request.Fault, request.Path))
 	}
-	return fmt.Sprint(all, err)
+	var budget string
+	budgetErr := r.pool.QueryRow(ctx, `SELECT state FROM sync_budget`).Scan(&budget)
+	return fmt.Sprint(all, err, "\nbudget: ", budget, budgetErr, fmt.Sprintf("\nlimits: %+v", r.server.Settings().Limits))
 }

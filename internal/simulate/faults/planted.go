@@ -15,7 +15,7 @@ type edit struct{ file, from, to string }
 
 var defects = []defect{
 	{
-		"naive-paging", "lists are paged over once, without overlap and without counting", []int{32},
+		"naive-paging", "lists are paged over once, without overlap and without counting", []int{64},
 		[]edit{
 			{"sync/sweep/walk.go", `	return windowAt(k.Next - overlap - k.Back)
 `, `	if planted("naive-paging") {
@@ -30,7 +30,7 @@ var defects = []defect{
 		},
 	},
 	{
-		"unique-job", "one unique job a dossier: what comes in while it waits or runs, or after it, is taken for done", []int{2, 5},
+		"unique-job", "one unique job a dossier: what comes in while it waits or runs, or after it, is taken for done", []int{5},
 		[]edit{{"sync/events/process.go", `		return last.Number > since, err
 `, `		if planted("unique-job") {
 			return last.Number > 0, err
@@ -44,7 +44,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"first-404", "the first 404 marks a row as deleted", []int{3},
+		"first-404", "the first 404 marks a row as deleted", []int{2},
 		[]edit{{"sync/observe/observe.go", `		result.Confirmed, err = o.mirror.NotFound(ctx, tx, kind, id, at)
 `, `		if planted("first-404") {
 			for _, of := range []string{string(kind) + " SET _deleted_at = now() WHERE id = $1", "notes SET _deleted_at = now() WHERE dossier_id = $1",
@@ -58,7 +58,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"early-ack", "a webhook is acked before its transaction has ended", []int{1, 5},
+		"early-ack", "a webhook is acked before its transaction has ended", []int{1},
 		[]edit{{"sync/events/intake.go", `	select {
 	case s := <-a.settled:
 `, `	if planted("early-ack") {
@@ -69,7 +69,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"absence-deletes", "what a sweep did not see is marked as deleted, also where the sweep was unclean", []int{24, 33},
+		"absence-deletes", "what a sweep did not see is marked as deleted, also where the sweep was unclean", []int{71},
 		[]edit{{"sync/mirror/tombstone.go", `	if err != nil {
 		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
 	}
@@ -88,7 +88,7 @@ var defects = []defect{
 	err = tx.QueryRow`}},
 	},
 	{
-		"no-retry-after", "a 429 is taken for an error like any other", []int{28},
+		"no-retry-after", "a 429 is taken for an error like any other", []int{1},
 		[]edit{{"sync/budget/budget.go", `	if o.Limit != nil {
 		seen.Limit = *o.Limit`, `	if planted("no-retry-after") && seen.Status == 429 {
 		seen.Status, seen.RetryAfter = 500, 0
@@ -114,7 +114,7 @@ var defects = []defect{
 		},
 	},
 	{
-		"lag-believed", "what events point to is not read again after the lag of replicas", []int{21},
+		"lag-believed", "what events point to is not read again after the lag of replicas", nil,
 		[]edit{{"sync/events/process.go", `	settled := receivedAt.Add(p.mirror.Lag())
 `, `	if planted("lag-believed") {
 		return Report{}, nil
@@ -136,7 +136,7 @@ var defects = []defect{
 `}},
 	},
 	{
-		"unknown-dropped", "fields without a column are not kept", []int{2, 3},
+		"unknown-dropped", "fields without a column are not kept", []int{2},
 		[]edit{{"sync/mirror/apply.go", `		if t.mapping.Strict() {`, `		if planted("unknown-dropped") {
 			for name := range s.object() {
 				if !t.mapping.Documented(name) {

@@ -41,8 +41,8 @@ var operations = map[string]string{
 
 const operationOther = "other"
 
-// apiMetrics counts and times the requests that go out. It sits below the client, where every request passes once and
-// where the end of an answer shows.
+// apiMetrics counts and times requests. It is an http.RoundTripper below the client, which sees every request once, and the end of
+// every answer.
 type apiMetrics struct {
 	base     string // path of the API, which operations leave out
 	mux      *http.ServeMux
@@ -119,7 +119,7 @@ func (m *apiMetrics) operation(request *http.Request) string {
 	return operationOther
 }
 
-// timedBody tells when an answer has been read, or given up.
+// timedBody calls ended when the answer has been read or closed.
 type timedBody struct {
 	io.ReadCloser
 	ended func()

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
-	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
@@ -38,7 +37,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		return err
 	}
 	defer pool.Close()
-	status, err := readStatus(ctx, pool, budget.New(pool, budget.Options{}))
+	status, err := newStateReader(pool, budget.New(pool, budget.Options{}), config.QueueSchema).status(ctx)
 	if err != nil {
 		return err
 	}
@@ -54,7 +53,7 @@ type status struct {
 	At     time.Time     `json:"at"`
 	Tables []tableStatus `json:"tables"`
 	Events eventStatus   `json:"events"`
-	Sweeps []sweepStatus `json:"sweeps"` // those under way, and the last that ended
+	Sweeps []sweepStatus `json:"sweeps"` // those under way, and the last that ended and was not superseded
 	API    apiStatus     `json:"api"`
 	Pauses []pauseStatus `json:"pauses"`
 }
@@ -105,43 +104,35 @@ type pauseStatus struct {
 	ProbeAt time.Time `json:"probe_at"`
 }
 
-func readStatus(ctx context.Context, pool *pgxpool.Pool, shared *budget.Budget) (*status, error) {
-	s := &status{Pauses: []pauseStatus{}, Sweeps: []sweepStatus{}}
-	var err error
-	if s.Tables, err = readTables(ctx, pool); err != nil {
-		return nil, err
-	}
-	err = pool.QueryRow(ctx, `SELECT now(), coalesce(sum(events), 0), min(received_at) FROM sync_flushes WHERE done_at IS NULL`).
-		Scan(&s.At, &s.Events.Waiting, &s.Events.Oldest)
-	if err != nil {
-		return nil, fmt.Errorf("count waiting events: %w", err)
-	}
-	sweeps, err := sweep.Latest(ctx, pool, 20)
+func (r *stateReader) status(ctx context.Context) (*status, error) {
+	state, err := r.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, one := range sweeps { // those under way first
+	tables, err := readTables(ctx, r.pool)
+	if err != nil {
+		return nil, err
+	}
+	return newStatus(state, tables), nil
+}
+
+func newStatus(state *state, tables []tableStatus) *status {
+	s := &status{
+		At: state.At, Tables: tables, Events: eventStatus{Waiting: state.Waiting, Oldest: state.Oldest},
+		Sweeps: []sweepStatus{}, Pauses: []pauseStatus{},
+	}
+	for _, one := range state.Sweeps {
 		s.Sweeps = append(s.Sweeps, newSweepStatus(one))
-		if one.Ended() {
-			break
-		}
 	}
-	api, err := shared.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
+	api := state.Budget
 	s.API = apiStatus{
 		Limit: api.Limit, Remaining: api.Remaining, ReadAt: unlessZero(api.ReadAt), WindowSeconds: api.Window.Seconds(), Pace: api.Pace,
 		Refusals: api.Refusals, BlockedUntil: unlessZero(api.BlockedUntil), BlockedWhy: api.BlockedWhy,
 	}
-	pauses, err := access.Pauses(ctx, pool)
-	if err != nil {
-		return nil, err
-	}
-	for _, pause := range pauses {
+	for _, pause := range state.Pauses {
 		s.Pauses = append(s.Pauses, pauseStatus(pause))
 	}
-	return s, nil
+	return s
 }
 
 func readTables(ctx context.Context, pool *pgxpool.Pool) ([]tableStatus, error) {

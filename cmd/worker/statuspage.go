@@ -53,12 +53,14 @@ type failure struct {
 func (r *stateReader) picture(ctx context.Context) (*picture, error) {
 	p := &picture{commands: map[string]int64{}}
 	var err error
-	if p.status, err = readStatus(ctx, r.pool, r.budget); err != nil {
-		return nil, err
-	}
 	if p.state, err = r.read(ctx); err != nil {
 		return nil, err
 	}
+	tables, err := readTables(ctx, r.pool)
+	if err != nil {
+		return nil, err
+	}
+	p.status = newStatus(p.state, tables)
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT state, count(*) FROM commands GROUP BY state`).Query(func(rows pgx.Rows) error {
 		var state string

@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// BinVariable is the environment variable that names the folder of the server's programs.
-const BinVariable = "POSTGRES_BIN"
+// binVariable is the environment variable that names the folder of the server's programs.
+const binVariable = "POSTGRES_BIN"
 
 // installed are the folders where packages put the server's programs outside PATH: Debian, Red Hat's of the Postgres
 // project, Homebrew on either processor, Postgres.app.
@@ -29,7 +29,7 @@ var installed = []string{
 // findBinaries returns a folder with an initdb and a postgres that the account can run.
 func findBinaries(ctx context.Context, setting string, a *account) (string, error) {
 	if setting == "" {
-		setting = os.Getenv(BinVariable)
+		setting = os.Getenv(binVariable)
 	}
 	if setting != "" {
 		if err := usable(ctx, setting, a); err != nil {
@@ -51,7 +51,7 @@ func findBinaries(ctx context.Context, setting string, a *account) (string, erro
 	}
 	if err != nil {
 		return "", fmt.Errorf("this machine has no Postgres server, and none could be downloaded (%w): install one"+
-			" (Debian: apt-get install postgresql) or name the folder of its programs in %s", err, BinVariable)
+			" (Debian: apt-get install postgresql) or name the folder of its programs in %s", err, binVariable)
 	}
 	return dir, nil
 }

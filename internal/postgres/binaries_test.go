@@ -18,7 +18,7 @@ func TestFindBinaries(t *testing.T) {
 	t.Cleanup(func() { installed = debian })
 	installed = []string{filepath.Join(root, "lib/*/bin")}
 	t.Setenv("PATH", filepath.Join(root, "path"))
-	t.Setenv(BinVariable, "")
+	t.Setenv(binVariable, "")
 	account, err := serverAccount()
 	if err != nil {
 		t.Fatal(err)
@@ -50,11 +50,11 @@ func TestFindBinaries(t *testing.T) {
 		t.Errorf("found %s, want the one in PATH", got)
 	}
 	programs(t, filepath.Join(root, "named"), "initdb", "postgres")
-	t.Setenv(BinVariable, filepath.Join(root, "named"))
+	t.Setenv(binVariable, filepath.Join(root, "named"))
 	if got := find(); got != "named" {
-		t.Errorf("found %s, want the one named by %s", got, BinVariable)
+		t.Errorf("found %s, want the one named by %s", got, binVariable)
 	}
-	t.Setenv(BinVariable, root)
+	t.Setenv(binVariable, root)
 	if dir, err := findBinaries(t.Context(), "", account); err == nil {
 		t.Errorf("found %s although the named folder has no server", dir)
 	}

@@ -74,7 +74,7 @@ func (o *Organization) UploadCV(id string, content []byte) error {
 	})
 }
 
-// RemoveDossier removes a dossier for good, its links and notes with it. No event tells.
+// RemoveDossier removes a dossier for good, with its links and notes. It fires no event.
 func (o *Organization) RemoveDossier(id string) error {
 	return o.editDossier(id, func(c *change, d *slot[dossier]) error {
 		delete(c.cvs, id)
@@ -159,7 +159,7 @@ func (o *Organization) AddNote(dossierID, content string, internal bool) (id str
 	return id, err
 }
 
-// EditNote rewrites a note. No event tells.
+// EditNote rewrites a note. It fires no event.
 func (o *Organization) EditNote(dossierID, noteID, content string) error {
 	return o.editNotes(dossierID, noteID, func(notes []note, i int) []note {
 		notes[i].content = content
@@ -167,7 +167,7 @@ func (o *Organization) EditNote(dossierID, noteID, content string) error {
 	})
 }
 
-// RemoveNote removes a note. No event tells.
+// RemoveNote removes a note. It fires no event.
 func (o *Organization) RemoveNote(dossierID, noteID string) error {
 	return o.editNotes(dossierID, noteID, func(notes []note, i int) []note { return slices.Delete(notes, i, i+1) })
 }

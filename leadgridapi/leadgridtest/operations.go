@@ -83,7 +83,7 @@ func (o *operation) matches(parts []string) (ids []string, ok bool) {
 	return ids, true
 }
 
-// one writes {"data": object}; wrote tells the answer to a write from that to a GET.
+// one writes {"data": object}; wrote says that it answers a write, not a GET.
 func (c *call) one(status int, table, id string, wrote bool, each func(visit)) answer {
 	hidden := c.settings.omitRead
 	if wrote {

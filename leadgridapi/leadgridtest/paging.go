@@ -13,7 +13,7 @@ const defaultPerPage = 25
 // pages is what a list request asks for, as this LeadGrid reads it.
 type pages struct {
 	number, size int
-	told         int // the size that meta tells
+	told         int // the size that meta claims
 }
 
 func (c *call) pages(query url.Values) (pages, error) {

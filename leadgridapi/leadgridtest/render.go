@@ -39,7 +39,7 @@ func omit(lists ...[]string) omitted {
 	return o
 }
 
-// writer writes objects as JSON, the way the habits want it.
+// writer writes objects as JSON, as the habits say.
 type writer struct {
 	buf       []byte
 	omit      omitted
@@ -60,7 +60,7 @@ var layouts = map[string]string{
 	"postgres": "2006-01-02T15:04:05.999999-07:00",
 }
 
-// precision is the finest difference the times of a habit can tell; the state keeps no finer one.
+// precision is the resolution of a Timestamps habit; the state keeps times no finer.
 func precision(timestamps string) time.Duration {
 	switch timestamps {
 	case "seconds":
@@ -166,7 +166,7 @@ func (w *writer) value(id string, value any) bool {
 	return false
 }
 
-// surplus fields follow from the id, so that an object that did not change looks the same each time.
+// surplus returns unknown fields. They depend only on the id, so that an unchanged object looks the same each time.
 func surplus(id string) string {
 	h := strconv.FormatUint(hash(id)%1_000_000, 10)
 	return `"x_score":` + h + `.00000000000000000001,"x_tags":["` + h + `",{"deep":[null,true]}],"x_label":null`

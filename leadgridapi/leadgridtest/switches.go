@@ -82,8 +82,7 @@ func kebab(name string) string {
 	return b.String()
 }
 
-// Set gives a switch the value that the text stands for. An unknown name or value is an error that lists
-// the ones there are.
+// Set sets a switch from a text. If the name or value is unknown, the error lists those there are.
 func (s *Settings) Set(name, text string) error {
 	i := slices.IndexFunc(switches, func(w Switch) bool { return w.Name == name })
 	if i < 0 {
@@ -147,7 +146,7 @@ func parse(value reflect.Value, kind, text string) error {
 	return nil
 }
 
-// check says what is wrong with a switch's value.
+// check returns what is wrong with a switch's value, if anything.
 func (w Switch) check(value reflect.Value) error {
 	unknown := func(text string) error {
 		return fmt.Errorf("%s cannot be %q; it is %s %s", w.Name, text, w.Kind, strings.Join(w.Values, ", "))
@@ -181,7 +180,7 @@ func (w Switch) check(value reflect.Value) error {
 	return nil
 }
 
-// Validate reports every switch that holds what it cannot.
+// Validate returns an error that names every switch with an invalid value.
 func (s Settings) Validate() error {
 	var problems []error
 	groups := reflect.ValueOf(s)

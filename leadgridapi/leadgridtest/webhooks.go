@@ -84,7 +84,7 @@ func (o *Organization) RegisterWebhook(url, secret string) {
 	o.hooks.endpoints = append(o.hooks.endpoints, &endpoint{url: url, secret: secret})
 }
 
-// UnregisterWebhook stops sending to a URL; what is under way to it is given up.
+// UnregisterWebhook stops sending to a URL, and gives up deliveries to it that are under way.
 func (o *Organization) UnregisterWebhook(url string) {
 	o.hooks.mu.Lock()
 	defer o.hooks.mu.Unlock()
@@ -94,7 +94,7 @@ func (o *Organization) UnregisterWebhook(url string) {
 	})
 }
 
-// RotateWebhookSecret signs what is sent to a URL with another secret from now on.
+// RotateWebhookSecret signs webhooks to a URL with another secret from now on.
 func (o *Organization) RotateWebhookSecret(url, secret string) {
 	o.hooks.mu.Lock()
 	defer o.hooks.mu.Unlock()
@@ -119,8 +119,8 @@ func (o *Organization) Deliveries() []Delivery {
 	return slices.Clone(o.hooks.deliveries)
 }
 
-// DrainWebhooks sends everything that waits, delayed events and retries included, without waiting for its
-// time, and returns when all is delivered or given up.
+// DrainWebhooks sends all waiting events, including delayed ones and retries, without waiting until they are
+// due, and returns when all are delivered or given up.
 func (o *Organization) DrainWebhooks(ctx context.Context) error {
 	h := o.hooks
 	stop := context.AfterFunc(ctx, func() {
@@ -214,7 +214,7 @@ func (h *hooks) run() {
 	}
 }
 
-// start sends what is due and returns how long nothing more will be.
+// start sends what is due, and returns in how long the next delivery is due.
 func (h *hooks) start() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()

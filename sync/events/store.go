@@ -199,7 +199,7 @@ func (r *row) body() []byte {
 	return append([]byte{}, r.raw...) // null is not an empty body
 }
 
-// strip leaves of a row what no database can refuse: its bytes.
+// strip reduces a row to its bytes, which no database can refuse.
 func (r *row) strip(err error) {
 	r.id, r.eventType, r.dossierID, r.stageID, r.createdAt = bodyID(r.digest), "", "", "", time.Time{}
 	r.odd = "the database refuses it"
@@ -208,23 +208,23 @@ func (r *row) strip(err error) {
 	}
 }
 
-// bodyID stands for the id of an event that has none.
+// bodyID is the id of an event that has none of its own.
 func bodyID(d digest) string { return "sha256:" + hex.EncodeToString(d[:]) }
 
-// isData tells an error in a value (class 22), or in its size (54), from all others.
+// isData reports whether a value is invalid (class 22) or too large (54).
 func isData(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (pgErr.Code[:2] == "22" || pgErr.Code[:2] == "54")
 }
 
-// isConflict tells whether an event has been stored beside us.
+// isConflict reports whether somebody else has just stored one of the events.
 func isConflict(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pgErr.Code == "23505" && pgErr.TableName == "webhook_events"
 }
 
-// isTransient tells a database in trouble, which the next attempt may find well again, from one that says no. What is not
-// the server's answer is the connection's failure.
+// isTransient reports whether the next attempt may succeed, because the database is in trouble. An error that did not come from
+// the server is a failed connection.
 func isTransient(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {

@@ -52,7 +52,7 @@ func (d *demo) change(ctx context.Context) error {
 	return nil
 }
 
-// move moves a dossier that is still there: LeadGrid tells nobody when one is removed, so the mirror may not know it yet.
+// move moves a dossier that still exists: LeadGrid sends no webhook when one is removed, so the mirror may still show it.
 func (d *demo) move(ctx context.Context) (m move, began time.Time, err error) {
 	for skip := 0; ; skip++ {
 		if m, err = d.choose(ctx, skip); err != nil {

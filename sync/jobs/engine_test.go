@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
@@ -170,28 +171,97 @@ func TestPromise5_AllGoneIsNotBelieved(t *testing.T) {
 	}
 }
 
-// A list that shares no id with the mirror is no better than an empty one.
+// A list that shares no id with the mirror is no better than an empty one, however often it is read.
 func TestPromise5_AllReplacedIsNotBelieved(t *testing.T) {
+	for _, kind := range []string{"dossiers", "contacts", "flows"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
+			w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3})
+			w.sync(t)
+			before := w.ids(t, kind)
+			for _, id := range before {
+				w.replace(t, kind, id)
+			}
+			for range 2 {
+				s := w.sync(t)
+				if s.State != sweep.Stopped || s.Message == nil || !strings.Contains(*s.Message, fmt.Sprintf("none of the %d %s", len(before), kind)) {
+					t.Fatalf("the sweep ended as %s: %v", s.State, s.Message)
+				}
+				if after := w.ids(t, kind); !slices.Equal(before, after) {
+					t.Errorf("the live %s were %v and are %v", kind, before, after)
+				}
+			}
+			if s := w.ended(t, w.requestAccepting(t)); s.State != sweep.Done {
+				t.Fatalf("the sweep ended as %s: %v", s.State, *s.Message)
+			}
+			w.wantEqual(t, oracle.Options{})
+		})
+	}
+}
+
+// ids gives the ids of a table's live rows.
+func (w *world) ids(t *testing.T, table string) []string {
+	t.Helper()
+	rows, err := w.pool.Query(t.Context(), `SELECT id FROM `+table+` WHERE _deleted_at IS NULL ORDER BY id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// replace puts another object in the place of one, at LeadGrid.
+func (w *world) replace(t *testing.T, kind, id string) {
+	t.Helper()
+	var err error
+	switch kind {
+	case "dossiers":
+		if err = w.RemoveDossier(id); err == nil {
+			_, err = w.CreateDossier(leadgridtest.Fields{"type": "sales", "name": "Another"})
+		}
+	case "contacts":
+		if err = w.RemoveContact(id); err == nil {
+			_, err = w.CreateContact(leadgridtest.Fields{"kind": []string{"person"}, "full_name": "Another"})
+		}
+	case "flows":
+		if err = w.RemoveFlow(id); err == nil {
+			w.CreateFlow("Another", "sales", false)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What a sweep stopped at stays, however much there is beside it later, until it is accepted.
+func TestPromise5_MissingIsHeldUntilAccepted(t *testing.T) {
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
-	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3})
+	w.Seed(leadgridtest.Size{Contacts: 120})
 	w.sync(t)
-	for _, id := range w.DossierIDs() {
-		if err := w.RemoveDossier(id); err != nil {
+	gone := w.ids(t, "contacts")[:60]
+	for _, id := range gone {
+		if err := w.RemoveContact(id); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for range 4 {
-		if _, err := w.CreateDossier(leadgridtest.Fields{"type": "sales", "name": "Another"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if s := w.sync(t); s.State != sweep.Stopped || s.Message == nil || !strings.Contains(*s.Message, "none of the 3 dossiers") {
+	if s := w.sync(t); s.State != sweep.Stopped || !s.Progress.Breaker {
 		t.Fatalf("the sweep ended as %s: %v", s.State, s.Message)
 	}
-	var deleted int
-	if err := w.pool.QueryRow(t.Context(), `SELECT count(*) FROM dossiers WHERE _deleted_at IS NOT NULL`).Scan(&deleted); err != nil || deleted != 0 {
-		t.Errorf("%d dossiers are marked as deleted: %v", deleted, err)
+	w.Seed(leadgridtest.Size{Contacts: 1500}) // so that 60 are less than a twentieth
+	if s := w.sync(t); s.State != sweep.Stopped || s.Message == nil || !strings.Contains(*s.Message, "60 contacts are still missing") {
+		t.Fatalf("the sweep ended as %s: %v", s.State, s.Message)
 	}
+	if live := w.ids(t, "contacts"); !slices.Contains(live, gone[0]) {
+		t.Error("a contact was marked as deleted that an earlier sweep had stopped at")
+	}
+	if s := w.ended(t, w.requestAccepting(t)); s.State != sweep.Done {
+		t.Fatalf("the sweep ended as %s: %v", s.State, *s.Message)
+	}
+	w.wantEqual(t, oracle.Options{})
 }
 
 // Who asks for links alone is told of dossiers that are gone, and not that all is equal.

@@ -201,10 +201,21 @@ func TestPromise6_AnotherOrganizationForAMoment(t *testing.T) {
 	}
 }
 
-func (w *world) request(t *testing.T, kind sweep.Kind, resources ...string) (id int64) {
+func (w *world) request(t *testing.T, kind sweep.Kind, resources ...string) int64 {
+	t.Helper()
+	return w.requestSweep(t, kind, resources, false)
+}
+
+// requestAccepting asks for a full sweep as `worker sync --accept-deletions` does.
+func (w *world) requestAccepting(t *testing.T) int64 {
+	t.Helper()
+	return w.requestSweep(t, sweep.Full, nil, true)
+}
+
+func (w *world) requestSweep(t *testing.T, kind sweep.Kind, resources []string, acceptDeletions bool) (id int64) {
 	t.Helper()
 	err := pgx.BeginFunc(t.Context(), w.pool, func(tx pgx.Tx) (err error) {
-		id, err = jobs.RequestSweep(t.Context(), tx, w.engine.River, kind, resources, false)
+		id, err = jobs.RequestSweep(t.Context(), tx, w.engine.River, kind, resources, acceptDeletions)
 		return err
 	})
 	if err != nil {

@@ -190,7 +190,7 @@ func queueStretch(batch *pgx.Batch, kind mappings.Kind, reads []Complete, stretc
 			DELETE FROM sync_lists WHERE kind = $1 AND last > $2 AND last <= $3 RETURNING *
 		)
 		INSERT INTO sync_reads (kind, id, observation, began_at)
-		SELECT $1, parent.id, replaced.observation - list.behind, replaced.began_at
+		SELECT DISTINCT ON (parent.id) $1, parent.id, replaced.observation - list.behind, replaced.began_at
 		FROM replaced CROSS JOIN LATERAL unnest(replaced.keys, replaced.behind) AS list (key, behind)
 		JOIN LATERAL (
 			SELECT id FROM `+string(parentOf[kind].kind)+`
@@ -201,6 +201,7 @@ func queueStretch(batch *pgx.Batch, kind mappings.Kind, reads []Complete, stretc
 		) before ON true
 		WHERE list.key <> ALL (ARRAY(SELECT hashtextextended(id, 0) FROM unnest($4::text[]) AS read (id)))
 		  AND (list.key = ANY (before.keys)) IS NOT TRUE
+		ORDER BY parent.id, replaced.observation - list.behind DESC -- stretches of several sweeps may hold it
 		ON CONFLICT (kind, id) DO UPDATE SET observation = excluded.observation, began_at = excluded.began_at
 		WHERE sync_reads.observation < excluded.observation`, LedgerKind(kind), stretch.After, stretch.Last, ids)
 	if len(reads) == 0 {

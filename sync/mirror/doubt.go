@@ -50,7 +50,7 @@ func queueDoubt(batch *pgx.Batch, d doubtRow) {
 	batch.Queue(`
 		INSERT INTO sync_doubts (kind, id, parent, reason, observation, since) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (kind, parent, id) DO UPDATE
-		SET reason = excluded.reason, observation = excluded.observation, since = excluded.since`,
+		SET reason = excluded.reason, observation = excluded.observation, since = excluded.since, held = false`,
 		d.Kind, d.ID, d.Parent, d.reason, d.observation, d.since)
 }
 

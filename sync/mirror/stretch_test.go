@@ -106,3 +106,21 @@ func TestStretchesTakeTheOlderOnesPlace(t *testing.T) {
 		fmt.Sprintf("a%d b%d c%d d%d e%d", third.Number, first.Number, third.Number, second.Number, fourth.Number))
 	f.want("rows of their own", f.one(`SELECT string_agg(id, ' ' ORDER BY id) FROM sync_reads`), "b d")
 }
+
+// As dossiers with the greatest ids go, the stretches of several sweeps come to hold the same dossier.
+func TestStretchesOfSeveralSweepsHoldTheSameDossier(t *testing.T) {
+	f := newFixture(t)
+	f.exec(`INSERT INTO dossiers (id) SELECT regexp_split_to_table('abcde', '')`)
+	first, second, third, fourth := f.begin(), f.begin(), f.begin(), f.begin()
+	f.stretch(mirror.Stretch{Sweep: 1, Last: "d"}, notes(first, "a"), notes(first, "b"), notes(first, "d"))
+	f.stretch(mirror.Stretch{Sweep: 2, Last: "c"}, notes(second, "a"), notes(second, "b"), notes(second, "c"))
+	f.stretch(mirror.Stretch{Sweep: 3, Last: "a"}, notes(third, "a"))
+	f.stretch(mirror.Stretch{Sweep: 4, Last: "e"}, notes(fourth, "a"), notes(fourth, "e"))
+	for dossier, want := range map[string]int64{
+		"a": fourth.Number, "b": second.Number, "c": second.Number, "d": first.Number, "e": fourth.Number,
+	} {
+		if got := f.lastRead(dossier); got != want {
+			t.Errorf("the notes of %s were last read by %d, want %d", dossier, got, want)
+		}
+	}
+}

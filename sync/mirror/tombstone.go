@@ -77,16 +77,31 @@ func (m *Mirror) NotFound(ctx context.Context, tx pgx.Tx, kind mappings.Kind, id
 	return confirmed, nil
 }
 
-// Gone counts the rows of a kind that are still live here and that a GET has said 404 for, and all those that a complete
-// read did not see, whether or not they have been asked for since.
-func (m *Mirror) Gone(ctx context.Context, kind mappings.Kind) (gone, missing int, err error) {
+// Missing counts the live rows of a kind that LeadGrid seems to have no more.
+type Missing struct {
+	Absent int // a complete read did not see them, whether or not they have been asked for since
+	Gone   int // of those, a GET has said 404 for them
+	Held   int // of those, an earlier sweep stopped rather than mark them
+}
+
+// Missing counts the rows of a kind that could be marked as deleted.
+func (m *Mirror) Missing(ctx context.Context, kind mappings.Kind) (n Missing, err error) {
 	err = m.pool.QueryRow(ctx, `
-		SELECT count(*) FILTER (WHERE reason = 'gone'), count(*) FROM sync_doubts
-		WHERE kind = $1 AND reason IN ('gone', 'absent')`, kind).Scan(&gone, &missing)
+		SELECT count(*), count(*) FILTER (WHERE reason = 'gone'), count(*) FILTER (WHERE held) FROM sync_doubts
+		WHERE kind = $1 AND reason IN ('gone', 'absent')`, kind).Scan(&n.Absent, &n.Gone, &n.Held)
 	if err != nil {
-		return 0, 0, fmt.Errorf("count gone %s: %w", kind, err)
+		return Missing{}, fmt.Errorf("count missing %s: %w", kind, err)
 	}
-	return gone, missing, nil
+	return n, nil
+}
+
+// Hold keeps the rows of a kind that are missing now from being marked as deleted until a person accepts that.
+func (m *Mirror) Hold(ctx context.Context, tx pgx.Tx, kind mappings.Kind) error {
+	_, err := tx.Exec(ctx, `UPDATE sync_doubts SET held = true WHERE kind = $1 AND reason IN ('gone', 'absent') AND NOT held`, kind)
+	if err != nil {
+		return fmt.Errorf("hold missing %s: %w", kind, err)
+	}
+	return nil
 }
 
 // children are the tables whose rows go when a row of a kind goes, each with the column that names the parent.

@@ -39,6 +39,19 @@ func (m *Mirror) Witnesses(ctx context.Context) ([]Witness, error) {
 	return witnesses, nil
 }
 
+// Some gives the ids of up to n live rows.
+func (m *Mirror) Some(ctx context.Context, kind mappings.Kind, n int) ([]string, error) {
+	rows, err := m.pool.Query(ctx, `SELECT id FROM `+m.tables[kind].name+` WHERE _deleted_at IS NULL ORDER BY random() LIMIT $1`, n)
+	if err != nil {
+		return nil, fmt.Errorf("pick some %s: %w", kind, err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("pick some %s: %w", kind, err)
+	}
+	return ids, nil
+}
+
 // Knows reports whether any of the objects has a live row.
 func (m *Mirror) Knows(ctx context.Context, kind mappings.Kind, objects []json.RawMessage) (known bool, err error) {
 	table := m.tables[kind]

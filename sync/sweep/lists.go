@@ -39,7 +39,7 @@ func (w *Sweeper) walkFlows(ctx context.Context, s *Sweep) (bool, error) {
 func (w *Sweeper) walkDossiers(ctx context.Context, s *Sweep) (bool, error) {
 	l := w.dossiers("")
 	if s.Progress.Walk == nil {
-		if err := w.compare(ctx, s, l, w.observer.Dossier); err != nil {
+		if err := w.compare(ctx, s, l, w.observer.Dossier); err != nil || s.Ended() {
 			return false, err
 		}
 	}
@@ -77,7 +77,7 @@ func (w *Sweeper) dossiers(status string) listing {
 }
 
 func (w *Sweeper) walkContacts(ctx context.Context, s *Sweep) (bool, error) {
-	if err := w.compareContacts(ctx, s); err != nil {
+	if err := w.compareContacts(ctx, s); err != nil || s.Ended() {
 		return false, err
 	}
 	return w.step(ctx, s, w.contacts(""))
@@ -87,7 +87,7 @@ func (w *Sweeper) walkContacts(ctx context.Context, s *Sweep) (bool, error) {
 // rows of lists are thin a new one has to be read by itself, later than the list, and the list's word on its pool is too old then.
 func (w *Sweeper) walkPoolFirst(pool string) func(ctx context.Context, s *Sweep) (bool, error) {
 	return func(ctx context.Context, s *Sweep) (bool, error) {
-		if err := w.compareContacts(ctx, s); err != nil {
+		if err := w.compareContacts(ctx, s); err != nil || s.Ended() {
 			return false, err
 		}
 		if slices.Contains(s.Progress.Thin, mappings.Contacts) {
@@ -205,6 +205,9 @@ func (w *Sweeper) compare(
 	}
 	if len(head.objects) == 0 {
 		return nil
+	}
+	if strange, err := w.strange(ctx, s, l.kind, head.objects); err != nil || strange {
+		return err
 	}
 	listed := make(map[string]mappings.Object)
 	for _, object := range sample(head.objects) {

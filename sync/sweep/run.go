@@ -205,8 +205,13 @@ func (w *Sweeper) saving(ctx context.Context, s *Sweep) func(tx pgx.Tx, applied 
 	}
 }
 
-// breakOff ends the sweep because too much would have to be marked as deleted.
-func (w *Sweeper) breakOff(ctx context.Context, s *Sweep, message string) error {
+// breakOff ends the sweep because too much of a kind would have to be marked as deleted.
+func (w *Sweeper) breakOff(ctx context.Context, s *Sweep, message string, kind mappings.Kind) error {
 	s.State, s.Message, s.Progress.Breaker = Stopped, &message, true
-	return w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) })
+	return w.mirror.InTx(ctx, func(tx pgx.Tx) error {
+		if err := w.mirror.Hold(ctx, tx, kind); err != nil {
+			return err
+		}
+		return w.save(ctx, tx, s)
+	})
 }

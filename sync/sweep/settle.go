@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,6 +21,9 @@ const (
 	breakerRows  = 50
 	breakerShare = 0.05
 )
+
+// witnesses is how many rows of a kind are asked for where a list shows none of them.
+const witnesses = 5
 
 // mostAsked bounds how often one doubt is asked about without any answer that changes it, which should not happen.
 const mostAsked = 20
@@ -156,7 +160,7 @@ func (w *Sweeper) bury(ctx context.Context, s *Sweep, kind mappings.Kind, ids []
 	s.Requests++
 	if err := w.observer.Answers(ctx); err != nil {
 		if errors.Is(err, mirror.ErrUnproven) {
-			return w.breakOff(ctx, s, "everything the mirror knows is gone from LeadGrid: nothing is marked as deleted until a person has looked")
+			return w.breakOff(ctx, s, "everything the mirror knows is gone from LeadGrid"+nothingDeleted, kind)
 		}
 		return err
 	}
@@ -165,12 +169,13 @@ func (w *Sweeper) bury(ctx context.Context, s *Sweep, kind mappings.Kind, ids []
 	return err
 }
 
-// breakerOpen stops the sweep when too many rows of a kind are gone at once, or all of them.
+// breakerOpen stops the sweep when too many rows of a kind are gone at once, or all of them, or some that a sweep before it
+// stopped at.
 func (w *Sweeper) breakerOpen(ctx context.Context, s *Sweep, kind mappings.Kind) (open bool, err error) {
 	if s.AcceptDeletions {
 		return false, nil
 	}
-	gone, missing, err := w.mirror.Gone(ctx, kind)
+	n, err := w.mirror.Missing(ctx, kind)
 	if err != nil {
 		return false, err
 	}
@@ -182,22 +187,48 @@ func (w *Sweeper) breakerOpen(ctx context.Context, s *Sweep, kind mappings.Kind)
 	if known == 0 {
 		known = live
 	}
-	if missing >= known { // whatever else it shows
-		return true, w.breakOff(ctx, s, fmt.Sprintf("LeadGrid's list shows none of the %d %s that the mirror held: nothing was marked as deleted; "+
-			"if that is right, run `worker sync --accept-deletions`", known, kind))
-	}
-	if gone <= breakerRows || kind == mappings.Flows {
+	most := max(breakerRows, int(breakerShare*float64(live)))
+	var what string
+	switch {
+	case n.Absent >= known: // whatever else it shows
+		what = fmt.Sprintf("LeadGrid's list shows none of the %d %s that the mirror held", known, kind)
+	case n.Held > 0:
+		what = fmt.Sprintf("%d %s are still missing that an earlier sync stopped at", n.Held, kind)
+	case n.Gone <= most || kind == mappings.Flows:
 		return false, nil
-	}
-	if float64(gone) <= breakerShare*float64(live) {
-		return false, nil
-	}
-	what := fmt.Sprintf("%d of %d %s are gone from LeadGrid at once", missing, live, kind)
-	if gone < missing {
+	case n.Gone < n.Absent:
 		what = fmt.Sprintf("%d of %d %s are no longer in LeadGrid's lists, and %d of them that were asked for one by one are gone",
-			missing, live, kind, gone)
+			n.Absent, live, kind, n.Gone)
+	default:
+		what = fmt.Sprintf("%d of %d %s are gone from LeadGrid at once", n.Absent, live, kind)
 	}
-	return true, w.breakOff(ctx, s, what+": nothing was marked as deleted; if that is right, run `worker sync --accept-deletions`")
+	return true, w.breakOff(ctx, s, what+nothingDeleted, kind)
+}
+
+const nothingDeleted = ": nothing was marked as deleted; if that is right, run `worker sync --accept-deletions`"
+
+// strange stops the sweep before anything of a list is written whose first page shows no row that the mirror holds, if those
+// that it holds are not in LeadGrid either: such a list is of another organization, or of one that has lost everything.
+func (w *Sweeper) strange(ctx context.Context, s *Sweep, kind mappings.Kind, head []json.RawMessage) (bool, error) {
+	if s.AcceptDeletions || s.Progress.Known[kind] == 0 || len(head) == 0 {
+		return false, nil
+	}
+	if knows, err := w.mirror.Knows(ctx, kind, head); err != nil || knows {
+		return false, err
+	}
+	held, err := w.mirror.Some(ctx, kind, witnesses)
+	if err != nil {
+		return false, err
+	}
+	for _, id := range held {
+		result, err := w.getter(kind)(ctx, id)
+		s.Requests++
+		if err != nil || !result.NotFound {
+			return false, err
+		}
+	}
+	return true, w.breakOff(ctx, s, fmt.Sprintf("LeadGrid's list shows none of the %d %s that the mirror held, and it has none of %d that were asked for: "+
+		"nothing was written", s.Progress.Known[kind], kind, len(held))+nothingDeleted, kind)
 }
 
 func (w *Sweeper) live(ctx context.Context, kind mappings.Kind) (rows int, err error) {

@@ -113,6 +113,11 @@ func (w *Sweeper) step(ctx context.Context, s *Sweep, l listing) (over bool, err
 func (w *Sweeper) commitPages(ctx context.Context, s *Sweep, l listing, pages []*read) (over bool, err error) {
 	k := s.Progress.Walk
 	thin := slices.Contains(s.Progress.Thin, l.kind)
+	if l.kind == mappings.Flows && k.Pass == 1 && k.Next == 0 { // the others' heads have been looked at before
+		if strange, err := w.strange(ctx, s, l.kind, pages[0].answer.objects); err != nil || strange {
+			return false, err
+		}
+	}
 	reads := make([]mirror.Read, len(pages))
 	for i, page := range pages {
 		if l.seen != nil {

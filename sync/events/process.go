@@ -69,6 +69,9 @@ func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pg
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
+		if err := p.settleStages(ctx, tx, flush); err != nil {
+			return err
+		}
 		return done(tx, receivedAt)
 	})
 }
@@ -84,10 +87,32 @@ func (p *Processor) Recheck(ctx context.Context, flush int64) (Report, error) {
 		return Report{}, fmt.Errorf("load flush %d: %w", flush, err)
 	}
 	settled := receivedAt.Add(p.mirror.Lag())
-	return p.readAll(ctx, flush, func(ctx context.Context, kind, id string) (bool, error) {
+	report, err := p.readAll(ctx, flush, func(ctx context.Context, kind, id string) (bool, error) {
 		last, err := p.mirror.LastRead(ctx, kind, id)
 		return !last.BeganAt.Before(settled), err
 	})
+	if err != nil {
+		return report, err
+	}
+	return report, p.mirror.InTx(ctx, func(tx pgx.Tx) error { return p.settleStages(ctx, tx, flush) })
+}
+
+// settleStages makes the histories of the dossiers that the flush's stage_changed events name end with their stage.
+func (p *Processor) settleStages(ctx context.Context, tx pgx.Tx, flush int64) error {
+	rows, err := tx.Query(ctx, `
+		SELECT DISTINCT dossier_id FROM webhook_events
+		WHERE flush = $1 AND type = 'dossier.stage_changed' AND dossier_id IS NOT NULL`, flush)
+	if err != nil {
+		return fmt.Errorf("load stages of flush %d: %w", flush, err)
+	}
+	dossiers, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("load stages of flush %d: %w", flush, err)
+	}
+	if len(dossiers) == 0 {
+		return nil
+	}
+	return p.mirror.SettleStages(ctx, tx, dossiers, time.Time{})
 }
 
 // recordStages adds the flush's stage_changed events to the stage history.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
@@ -95,6 +96,44 @@ func (m *Mirror) RecordStages(ctx context.Context, tx pgx.Tx, entered []StageEnt
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("record stages: %w", err)
+	}
+	return nil
+}
+
+// SettleStages makes the histories of dossiers end with the stage that they are known to be in: of those in ids, or of all if a
+// complete list that began at asOf has shown them. Where it ends otherwise, either an event's time lies a little before a read
+// that came before the event, because the clocks disagree or LeadGrid's times are rounded; the two change places. Or the dossier
+// has moved on since, and nobody has told; then it did so between the last entry and a read that began when no replica could
+// be behind that any more.
+func (m *Mirror) SettleStages(ctx context.Context, tx pgx.Tx, ids []string, asOf time.Time) error {
+	_, err := tx.Exec(ctx, `
+		WITH entries AS (
+			SELECT h.*, coalesce(h.entered_at, h.entered_before) AS at, d.current_stage_id AS stage,
+			       greatest(r.began_at, $2::timestamptz) AS seen_at, r.observation AS read,
+			       row_number() OVER latest AS n,
+			       lead(h.source = 'event' AND h.stage_id = d.current_stage_id) OVER latest AS told,
+			       lead(h.entered_at) OVER latest AS told_at
+			FROM dossiers d
+			JOIN dossier_stage_history h ON h.dossier_id = d.id
+			LEFT JOIN sync_reads r ON r.kind = 'dossiers' AND r.id = d.id
+			WHERE ($1::text[] IS NULL OR d.id = ANY ($1)) AND d._deleted_at IS NULL AND d.current_stage_id IS NOT NULL
+			WINDOW latest AS (PARTITION BY h.dossier_id ORDER BY coalesce(h.entered_at, h.entered_before) DESC, h.id DESC)
+		), wrong AS (
+			SELECT *, coalesce(source = 'observed' AND told AND told_at >= at - $3::interval, false) AS swap
+			FROM entries WHERE n = 1 AND stage_id IS DISTINCT FROM stage
+		), swapped AS (
+			UPDATE dossier_stage_history h
+			SET entered_before = w.told_at - interval '1 microsecond',
+			    entered_after = least(h.entered_after, w.told_at - interval '1 microsecond')
+			FROM wrong w WHERE w.swap AND h.id = w.id
+		)
+		INSERT INTO dossier_stage_history (dossier_id, stage_id, entered_after, entered_before, source, observation)
+		SELECT dossier_id, stage, at, seen_at, 'observed', read
+		FROM wrong WHERE NOT swap AND seen_at > at + $4::interval
+		ORDER BY dossier_id`,
+		ids, pgtype.Timestamptz{Time: asOf, Valid: !asOf.IsZero()}, clockSlack, m.lag)
+	if err != nil {
+		return fmt.Errorf("settle stages: %w", err)
 	}
 	return nil
 }

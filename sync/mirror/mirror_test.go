@@ -454,3 +454,52 @@ func TestStageHistory(t *testing.T) {
 	f.apply(get(f.begin(), `{"id":"d","current_stage_id":"s3"}`))
 	f.want("history", history(), "s1 observed, s2 event, s3 event")
 }
+
+// The history ends with the stage that the dossier is in, also where an event is lost or late, or its time is not exact.
+func TestPromise7_HistoryEndsWithTheCurrentStage(t *testing.T) {
+	type fact struct {
+		stage string
+		after time.Duration // since the first read
+		event bool          // that tells of the stage; else a read that shows it
+	}
+	for _, c := range []struct {
+		name  string
+		facts []fact
+		want  string
+	}{
+		{"the way back was not told", []fact{{"b", time.Minute, true}, {"a", 2 * lag, false}}, "a b a"},
+		{"nor can a replica have hidden it", []fact{{"b", time.Minute, true}, {"a", time.Minute + lag/2, false}}, "a b"},
+		{"a time in whole seconds", []fact{{"b", -38 * time.Millisecond, true}, {"b", time.Second, false}}, "a b"},
+		{"LeadGrid's clock is behind", []fact{{"b", -3 * time.Second, true}, {"b", time.Second, false}}, "a b"},
+		{"and by far too much", []fact{{"b", -time.Hour, true}, {"b", 2 * lag, false}}, "b a b"},
+		{"all was told", []fact{{"b", time.Minute, true}, {"a", 2 * time.Minute, true}, {"a", 2 * lag, false}}, "a b a"},
+		{"told late", []fact{{"b", 2 * time.Minute, false}, {"b", time.Minute, true}, {"b", 2 * lag, false}}, "a b"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			ctx := context.WithoutCancel(t.Context())
+			first := f.begin()
+			f.apply(get(first, `{"id":"d","current_stage_id":"a"}`))
+			for i, fact := range c.facts {
+				at := first.BeganAt.Add(fact.after)
+				if fact.event {
+					err := f.InTx(ctx, func(tx pgx.Tx) error {
+						return f.RecordStages(ctx, tx, []mirror.StageEntered{{EventID: fmt.Sprint(i), DossierID: "d", StageID: fact.stage, At: at}})
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				f.apply(get(mirror.Observation{Number: f.begin().Number, BeganAt: at}, fmt.Sprintf(`{"id":"d","current_stage_id":%q}`, fact.stage)))
+			}
+			for range 2 {
+				if err := f.InTx(ctx, func(tx pgx.Tx) error { return f.SettleStages(ctx, tx, []string{"d"}, time.Time{}) }); err != nil {
+					t.Fatal(err)
+				}
+				f.want("history", f.one(`SELECT string_agg(stage_id, ' ' ORDER BY coalesce(entered_at, entered_before), id) FROM dossier_stage_history`), c.want)
+			}
+		})
+	}
+}

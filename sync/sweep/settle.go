@@ -279,6 +279,12 @@ func (w *Sweeper) finish(ctx context.Context, s *Sweep) error {
 			if err := w.mirror.CompleteAsOf(ctx, tx, kind, at, s.ID); err != nil {
 				return err
 			}
+			if kind != mappings.Dossiers {
+				continue
+			}
+			if err := w.mirror.SettleStages(ctx, tx, nil, at.BeganAt); err != nil {
+				return err
+			}
 		}
 		if err := w.mirror.Prune(ctx, tx); err != nil {
 			return err

@@ -281,7 +281,7 @@ func (s *State) judge(now time.Time) {
 		s.Refill = min(1.5*s.Refill, maxPace) // a full bucket does not tell how fast it could be filled
 	}
 	if 5*back >= 4*m.Accepted && pressed {
-		s.Window = max(min(s.Window, s.known()), s.Window/2, time.Millisecond)
+		s.Window = max(min(s.Window, s.known()), min(s.Window/2, s.Longest), time.Millisecond)
 	}
 	s.Stretch = Measure{Start: now, Remaining: s.Reading.Remaining}
 }

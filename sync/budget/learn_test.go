@@ -136,7 +136,7 @@ func TestPromise8_FirstWindowsAreUsed(t *testing.T) {
 		limit  int
 		window time.Duration
 		want   float64
-	}{{5, time.Second, 0.2}, {10, time.Second, 0.2}, {20, time.Second, 0.2}, {50, time.Second, 0.4}, {100, 10 * time.Second, 0.7}, {60, time.Minute, 0.8}, {300, time.Minute, 0.8}, {1000, time.Hour, 0.9}} {
+	}{{5, time.Second, 0.4}, {10, time.Second, 0.4}, {20, time.Second, 0.4}, {50, time.Second, 0.4}, {100, 10 * time.Second, 0.7}, {60, time.Minute, 0.8}, {300, time.Minute, 0.8}, {1000, time.Hour, 0.9}} {
 		for _, k := range kinds {
 			w := newWorld(1, k.make(c.limit, c.window), c.limit, true, 1)
 			sweep(w)

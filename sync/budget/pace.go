@@ -46,7 +46,7 @@ func (s *State) announcedPace(now time.Time) float64 {
 
 // unknown says whether a limit is announced, and nothing has shown yet for how long a request counts.
 func (s *State) unknown() bool {
-	assumed := s.Window == firstWindow && s.Longest == forever
+	assumed := s.Window == firstWindow && (s.Longest == forever || s.Longest < s.Window)
 	return s.Limit > 0 && (!s.Returned || assumed && !s.bucket())
 }
 

@@ -118,6 +118,19 @@ func TestViewsAnswerWhatAPersonWouldWorkOut(t *testing.T) {
 		if got := answer(t, tx, `SELECT contact_id FROM people_past_retention ORDER BY 1`); got != "idle\nnoted" {
 			t.Errorf("under another rule past retention are\n%s\nwant idle and noted", got)
 		}
+		// A stage that is gone from LeadGrid weighs nothing.
+		if _, err := tx.Exec(t.Context(), `UPDATE stages SET _deleted_at = now() WHERE id = 'offer'`); err != nil {
+			return err
+		}
+		for sql, want := range map[string]string{
+			`SELECT stage_id, stage_name, win_probability, weighted_size FROM pipeline WHERE dossier_id = 'exact'`:                  "offer|-|-|-",
+			`SELECT trim_scale(weighted), without_probability, total_without_probability FROM forecast WHERE deal_currency = 'EUR'`: "20|1|1000.10",
+			`SELECT stage_name FROM contact_dossiers WHERE contact_id = 'busy'`:                                                     "-",
+		} {
+			if got := answer(t, tx, sql); got != want {
+				t.Errorf("once its stage is gone, %s answers %s, want %s", sql, got, want)
+			}
+		}
 		return nil
 	})
 	if err != nil {

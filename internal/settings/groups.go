@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
@@ -71,8 +72,7 @@ type API struct {
 
 // Problems implements [Checker].
 func (a API) Problems() []string {
-	u, err := url.Parse(a.BaseURL)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if _, err := leadgridapi.New(a.BaseURL, "any key"); err != nil {
 		return []string{"LEADGRID_BASE_URL is not the address of an API: write it like https://leadgrid.io/api/v1"}
 	}
 	return nil

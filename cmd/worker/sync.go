@@ -154,7 +154,7 @@ const (
 	mostProbes = 3
 	// mostFailures bounds how often in a row the database may fail to answer: about half a minute in all.
 	mostFailures = 150
-	// longestTrouble bounds how long LeadGrid may give nothing but failures.
+	// longestTrouble bounds how long a sync may meet nothing but failures.
 	longestTrouble = 5 * time.Minute
 )
 
@@ -194,7 +194,7 @@ func (s *syncing) watch(ctx context.Context, id int64, progress progress) (*swee
 			return nil, ctx.Err()
 		case <-trouble.C:
 			if reason := s.showTrouble(ctx, id, progress); reason != "" && time.Since(moved) > longestTrouble {
-				return nil, &exitError{exitUnsettled, fmt.Errorf("LeadGrid has given nothing but failures for %v, the last one: %s; "+
+				return nil, &exitError{exitUnsettled, fmt.Errorf("the sync has met nothing but failures for %v, the last one: %s; "+
 					"sweep %d goes on where it was as soon as a worker runs", longestTrouble, reason, id)}
 			}
 		case <-tick.C:

@@ -138,6 +138,7 @@ const inFlight = 750 * time.Millisecond
 // refusals is the engine's way to LeadGrid. It looks for requests that are sent while LeadGrid has said to wait (promise 8).
 type refusals struct {
 	mu     sync.Mutex
+	sent   int
 	at     time.Time // of the last refusal
 	until  time.Time
 	broken []string
@@ -145,6 +146,7 @@ type refusals struct {
 
 func (r *refusals) RoundTrip(request *http.Request) (*http.Response, error) {
 	r.mu.Lock()
+	r.sent++
 	if now := time.Now(); now.Sub(r.at) > inFlight && now.Before(r.until) {
 		r.broken = append(r.broken, fmt.Sprintf("a request was sent %v after a refusal, %v too early", now.Sub(r.at), r.until.Sub(now)))
 	}
@@ -165,4 +167,11 @@ func (r *refusals) RoundTrip(request *http.Request) (*http.Response, error) {
 		r.at, r.until = now, until
 	}
 	return response, nil
+}
+
+// count is how many requests were sent.
+func (r *refusals) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent
 }

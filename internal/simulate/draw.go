@@ -114,8 +114,7 @@ func drawFaults(rng *rand.Rand) leadgridtest.Faults {
 func drawLimits(rng *rand.Rand) leadgridtest.Limits {
 	limits := leadgridtest.Limits{WebhookBackoff: 20 * time.Millisecond, WebhookConcurrency: oneOf(rng, 1, 8)}
 	if chance(rng, 0.3) {
-		seconds := 1 + rng.IntN(2)
-		limits.Window, limits.Requests = time.Duration(seconds)*time.Second, (40+rng.IntN(60))*seconds
+		limits.Window, limits.Requests = 2*time.Second, 80+rng.IntN(160)
 	}
 	return limits
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
 
-// starving is how long a sweep may go without one step under a rate limit: fifteen of the longest windows, of each of which a
-// tenth is the sweeps' (promise 8).
+// starving is how long a sweep may wait while nothing at all is asked under a rate limit: fifteen windows, of each of which a tenth
+// is the sweeps', and all of it while nobody else wants any (promise 8).
 const starving = 30 * time.Second
 
 var errStarved = errors.New("a sweep got nothing of a rate limit")
@@ -42,11 +42,7 @@ func (r *run) requestWith(ctx context.Context, kind sweep.Kind, accept bool) (id
 // ended waits until a sweep has ended.
 func (r *run) ended(ctx context.Context, id int64) (*sweep.Sweep, error) {
 	deadline := time.Now().Add(patience)
-	type place struct {
-		phase    string
-		requests int64
-	}
-	moved, last := time.Now(), place{}
+	moved, last := time.Now(), -1
 	for {
 		s, err := sweep.Load(ctx, r.pool, id)
 		if err != nil {
@@ -55,12 +51,12 @@ func (r *run) ended(ctx context.Context, id int64) (*sweep.Sweep, error) {
 		if s.Ended() {
 			return s, r.checkComplete(ctx, s)
 		}
-		if at := (place{s.Progress.Phase, s.Requests}); at != last {
-			moved, last = time.Now(), at
+		if sent := r.refusals.count(); sent != last {
+			moved, last = time.Now(), sent
 		}
 		if limits := r.server.Settings().Limits; limits.Window > 0 && time.Since(moved) > starving {
 			r.Trace = r.lastError(ctx)
-			r.failf("promise 8: a sweep got nothing for %v of a limit of %d in %v", starving, limits.Requests, limits.Window)
+			r.failf("promise 8: nothing was asked for a sweep for %v under a limit of %d in %v", starving, limits.Requests, limits.Window)
 			return s, errStarved
 		}
 		if time.Now().After(deadline) {

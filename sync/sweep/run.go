@@ -156,12 +156,16 @@ func (w *Sweeper) at(phases []phase, s *Sweep) int {
 			return i
 		}
 	}
+	s.Progress.standAtBeginning() // of another version's phase nothing is known
 	return 0
 }
 
+// standAtBeginning forgets how far a phase had come.
+func (p *Progress) standAtBeginning() { p.Walk, p.After, p.Done, p.Total = nil, "", 0, 0 }
+
 // enter moves on to phase i.
 func (w *Sweeper) enter(ctx context.Context, s *Sweep, phases []phase, i int) error {
-	s.Progress.Walk, s.Progress.After, s.Progress.Done, s.Progress.Total = nil, "", 0, 0
+	s.Progress.standAtBeginning()
 	if i == len(phases) {
 		s.Progress.Phase = "finish"
 		return nil

@@ -306,8 +306,11 @@ func (m *Mirror) tell(table *table, s *state, read *Read, applied *Applied) {
 	for _, sighting := range read.sightings {
 		row := sighting.row
 		row.raised = nil // a doubt that a read of the same batch raised before this one
+		parent := table.parentIn(read, sighting)
 		switch {
-		case row.later >= read.Number, !row.isNew && s.listed[table.parentIn(read, sighting)] >= read.Number:
+		case s.gone[parent]:
+			applied.Stale++ // no sweep reads what hangs on it, and nothing would take away what comes late
+		case row.later >= read.Number, !row.isNew && s.listed[parent] >= read.Number:
 			applied.Stale++
 			if read.single() && row.alone < read.Number {
 				sighting.overtaken, applied.Overtaken = true, true

@@ -48,18 +48,20 @@ type Stretch struct {
 // ApplyComplete applies all pages of a complete read and judges what they left out: a live row that was absent from two
 // complete reads, the second of which began when no replica could still hide it, is gone (promise 5).
 func (m *Mirror) ApplyComplete(ctx context.Context, tx pgx.Tx, read Complete) (Applied, error) {
-	return m.applyLists(ctx, tx, read.Kind, []Complete{read}, func(batch *pgx.Batch) {
-		queueRead(batch, LedgerKind(read.Kind), read.Parent, read.First)
+	return m.applyLists(ctx, tx, read.Kind, []Complete{read}, func(batch *pgx.Batch, lists []Complete) {
+		for _, list := range lists {
+			queueRead(batch, LedgerKind(list.Kind), list.Parent, list.First)
+		}
 	})
 }
 
 // ApplyStretch does the same for the lists of several parents, each one's once, and leaves one row for them in the ledger.
 func (m *Mirror) ApplyStretch(ctx context.Context, tx pgx.Tx, kind mappings.Kind, reads []Complete, stretch Stretch) (Applied, error) {
-	return m.applyLists(ctx, tx, kind, reads, func(batch *pgx.Batch) { queueStretch(batch, kind, reads, stretch) })
+	return m.applyLists(ctx, tx, kind, reads, func(batch *pgx.Batch, lists []Complete) { queueStretch(batch, kind, lists, stretch) })
 }
 
 func (m *Mirror) applyLists(
-	ctx context.Context, tx pgx.Tx, kind mappings.Kind, lists []Complete, note func(*pgx.Batch),
+	ctx context.Context, tx pgx.Tx, kind mappings.Kind, lists []Complete, note func(batch *pgx.Batch, applied []Complete),
 ) (applied Applied, err error) {
 	var pages []Read
 	of := make(map[string]*Complete, len(lists))
@@ -88,13 +90,15 @@ func (m *Mirror) applyLists(
 	if err != nil {
 		return Applied{}, err
 	}
+	// The lists of parents that are gone have not been applied: they are read anew when their parents are back.
+	lists = slices.DeleteFunc(slices.Clone(lists), func(list Complete) bool { return s.gone[list.Parent] })
 	batch := &pgx.Batch{}
 	for _, parent := range absent {
 		if list := of[parent]; s.listed[parent] < list.First.Number {
 			m.queueJudgement(batch, list, seen[parent], &applied)
 		} // and else a later read of this list has judged already
 	}
-	note(batch)
+	note(batch, lists)
 	parents, numbers := make([]string, len(lists)), make([]int64, len(lists))
 	for i, list := range lists {
 		parents[i], numbers[i] = list.Parent, list.First.Number

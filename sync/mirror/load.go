@@ -15,6 +15,7 @@ type state struct {
 	now          time.Time
 	adopted      bool
 	parents      map[string]bool  // those that the mirror knows
+	gone         map[string]bool  // those of them that are marked as deleted
 	listed       map[string]int64 // the last complete read of parents' lists
 	organization *string
 	shape        shape
@@ -30,7 +31,7 @@ type doubt struct {
 
 // load locks the kind and reads, in one round trip, all that decides what may be written.
 func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Read) (*state, error) {
-	s := &state{shape: make(shape), learned: make(map[string]bool), parents: make(map[string]bool), listed: make(map[string]int64)}
+	s := &state{shape: make(shape), learned: make(map[string]bool), parents: make(map[string]bool), gone: make(map[string]bool), listed: make(map[string]int64)}
 	byGuardKey := make(map[string]*row)
 	var keys []string
 	parents := make(map[string]bool)
@@ -76,10 +77,11 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 		return r.Err()
 	})
 	if len(parents) > 0 {
-		batch.Queue(`SELECT id FROM `+m.tables[parentOf[table.mapping.Kind].kind].name+` WHERE id = ANY ($1)`, sortedKeys(parents)).
+		batch.Queue(`SELECT id, _deleted_at IS NOT NULL FROM `+m.tables[parentOf[table.mapping.Kind].kind].name+` WHERE id = ANY ($1)`, sortedKeys(parents)).
 			Query(func(r pgx.Rows) error {
 				var id string
-				_, err := pgx.ForEachRow(r, []any{&id}, func() error { s.parents[id] = true; return nil })
+				var gone bool
+				_, err := pgx.ForEachRow(r, []any{&id, &gone}, func() error { s.parents[id], s.gone[id] = true, gone; return nil })
 				return err
 			})
 		batch.Queue(lastLists, LedgerKind(table.mapping.Kind), sortedKeys(parents)).Query(func(r pgx.Rows) error {

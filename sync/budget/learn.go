@@ -225,7 +225,10 @@ func (s *State) compare(c Change) {
 	case !s.bucket():
 		s.Odd = max(s.Odd-1, 0)
 	}
-	if known := s.known(); known > s.Window || most && (s.exact() || known < s.Window) {
+	switch known := s.known(); {
+	case most && s.Longest <= 2*s.Shortest:
+		s.Window = s.likeliest()
+	case known > s.Window, most && known < s.Window:
 		s.Window = known
 	}
 }
@@ -255,10 +258,13 @@ func (s *State) atLeast(d time.Duration) {
 // exact says whether the window's length is known well.
 func (s *State) exact() bool { return s.Longest-s.Shortest <= s.Longest/4 }
 
+// likeliest is where between its bounds the window is: the lower one comes closer, for it is met more often.
+func (s *State) likeliest() time.Duration { return s.Shortest + (s.Longest-s.Shortest)/4 }
+
 // known is the window as far as readings have shown it.
 func (s *State) known() time.Duration {
 	if s.exact() {
-		return s.Shortest + (s.Longest-s.Shortest)/4 // the lower bound comes closer, for it is met more often
+		return s.likeliest()
 	}
 	return min(max(s.Window, s.Shortest), s.Longest)
 }

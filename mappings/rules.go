@@ -95,25 +95,24 @@ var (
 
 // reduce returns what may be stored of a value. A value that is no string has no domain; its hash is that of its JSON.
 func reduce(value json.RawMessage, keep Keep, key []byte) json.RawMessage {
-	value = bytes.TrimSpace(value)
-	text := textOf(value)
-	if string(value) == "null" || text == nil {
+	text, ok := TextOf(value)
+	if !ok {
 		return json.RawMessage("null")
 	}
 	var kept string
 	switch {
 	case keep == Domain:
-		at := strings.LastIndexByte(*text, '@')
-		if at < 0 || !domain.MatchString(strings.ToLower((*text)[at:])) {
+		at := strings.LastIndexByte(text, '@')
+		if at < 0 || !domain.MatchString(strings.ToLower(text[at:])) {
 			return json.RawMessage("null")
 		}
-		kept = strings.ToLower((*text)[at:])
-	case hashed.MatchString(*text):
-		kept = *text
+		kept = strings.ToLower(text[at:])
+	case hashed.MatchString(text):
+		kept = text
 	default:
 		mac := hmac.New(sha256.New, key)
 		// The same address in another case, or with a space after it, is the same person's.
-		mac.Write([]byte(strings.ToLower(strings.TrimSpace(*text))))
+		mac.Write([]byte(strings.ToLower(strings.TrimSpace(text))))
 		kept = "hmac:" + hex.EncodeToString(mac.Sum(nil)[:16])
 	}
 	fits, err := json.Marshal(kept)

@@ -38,7 +38,9 @@ func (t Type) Convert(value json.RawMessage) *string {
 	}
 	switch t {
 	case Text:
-		return textOf(value)
+		if s, ok := TextOf(value); ok {
+			return &s
+		}
 	case TextArray:
 		return arrayOf(value)
 	case Numeric:
@@ -58,14 +60,17 @@ func (t Type) Convert(value json.RawMessage) *string {
 	return nil
 }
 
-// textOf returns a string as it is, and the JSON text of anything else. U+FFFD replaces U+0000, which no Postgres text can hold.
-func textOf(value json.RawMessage) *string {
-	s, ok := unquoted(value)
-	if !ok {
-		return nil
+// TextOf returns what Text.Convert does: a string as it is, and the JSON text of anything else. U+FFFD replaces U+0000, which no
+// Postgres text can hold. ok is false for null.
+func TextOf(value json.RawMessage) (s string, ok bool) {
+	value = bytes.TrimSpace(value)
+	if len(value) == 0 || string(value) == "null" {
+		return "", false
 	}
-	s = clean(s)
-	return &s
+	if s, ok = unquoted(value); !ok {
+		return "", false
+	}
+	return clean(s), true
 }
 
 // AppendText appends what Text.Convert returns; ok is false if that is null.

@@ -208,19 +208,33 @@ func indexes[T any](slice []T) []int {
 	return all
 }
 
+// parser takes pages of one kind apart, one after the other.
+type parser struct {
+	splitter splitter
+	buffer   bytes.Buffer
+	shown    []shown // of each sorted field of the splitter's order, as far as the page has shown it
+}
+
+type shown struct{ key, null bool }
+
 // parse reads the objects, and which keys they show. Where a page shows the same object twice, the last one counts.
 func (t *table) parse(objects []json.RawMessage) (sightings []*sighting, keys shape, odd []json.RawMessage) {
+	p, ok := t.parsers.Get().(*parser)
+	if !ok {
+		p = new(parser)
+	}
+	defer t.parsers.Put(p)
 	sightings = make([]*sighting, 0, len(objects))
 	all := make([]sighting, len(objects)) // in one piece
+	ids := make([]string, len(objects)*len(t.mapping.Key))
 	keys = make(shape)
 	at := make(map[string]int, len(objects))
-	var splitter splitter
-	var buffer bytes.Buffer
+	order := -1
 	for i, body := range objects {
-		object, ok := splitter.split(body)
+		object, ok := p.splitter.split(body)
 		s := &all[i]
 		s.body = body
-		if s.key = t.keyIn(object); !ok || s.key == nil {
+		if s.key, ids = t.keyIn(object, ids); !ok || s.key == nil {
 			odd = append(odd, t.oddity(body))
 			continue
 		}
@@ -228,16 +242,21 @@ func (t *table) parse(objects []json.RawMessage) (sightings []*sighting, keys sh
 			s.told = t.mapping.Shape(s.object())
 			s.body, object = encode(s.told), fieldsOf(s.told)
 		}
-		s.hash = t.hashFields(object, &buffer)
+		s.hash = t.hashFields(object, &p.buffer)
 		s.organization = stringIn(object.get("organization_id"))
 		if of, ok := parentOf[t.mapping.Kind]; ok {
-			if parent := mappings.Text.Convert(object.get(of.column)); parent != nil {
-				s.parent = *parent
+			s.parent, _ = mappings.TextOf(object.get(of.column))
+		}
+		if t.mapping.Strict() || order != p.splitter.times {
+			order = p.splitter.times
+			p.shown = slices.Grow(p.shown[:0], len(object))[:len(object)]
+			for i, f := range object {
+				p.shown[i].null, p.shown[i].key = keys[string(f.key)], keys.has(string(f.key))
 			}
 		}
-		for _, f := range object {
-			if null, seen := keys[string(f.key)]; !seen || !null && isNull(f.value) {
-				keys[string(f.key)] = isNull(f.value)
+		for i, f := range object {
+			if null := isNull(f.value); !p.shown[i].key || null && !p.shown[i].null {
+				keys[string(f.key)], p.shown[i] = null, shown{key: true, null: null}
 			}
 		}
 		if i, seen := at[guardKey(s.key)]; seen {
@@ -250,17 +269,16 @@ func (t *table) parse(objects []json.RawMessage) (sightings []*sighting, keys sh
 	return sightings, keys, odd
 }
 
-// keyIn gives the object's key, as mappings.Table.ID does; nil where it has none.
-func (t *table) keyIn(object fields) []string {
-	key := make([]string, 0, len(t.mapping.Key))
-	for _, name := range t.mapping.Key {
-		value := mappings.Text.Convert(object.get(name))
-		if value == nil || *value == "" {
-			return nil
+// keyIn gives the object's key, as mappings.Table.ID does, in the room given, and the room that is left; nil where it has none.
+func (t *table) keyIn(object fields, room []string) (key, left []string) {
+	n := len(t.mapping.Key)
+	key = room[:n:n]
+	for i, name := range t.mapping.Key {
+		if key[i], _ = mappings.TextOf(object.get(name)); key[i] == "" {
+			return nil, room
 		}
-		key = append(key, *value)
 	}
-	return key
+	return key, room[n:]
 }
 
 // proveOrganization adopts the organization on the first read ever, and afterwards lets nothing in that may come from

@@ -31,7 +31,7 @@ func (t *table) withoutPerson(object mappings.Object) mappings.Object {
 	rest := make(mappings.Object)
 	for _, field := range remains[t.mapping.Kind] {
 		value, ok := object[field]
-		if ok && (!t.times[field] || mappings.TimestampTZ.Convert(value) != nil) {
+		if ok && (!t.isTime([]byte(field)) || mappings.TimestampTZ.Convert(value) != nil) {
 			rest[field] = value
 		}
 	}

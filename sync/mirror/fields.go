@@ -23,6 +23,7 @@ type splitter struct {
 	raw, sorted fields
 	keys        [][]byte // of the object for which order was found
 	order       []int    // where in raw each of its sorted fields is
+	times       int      // order was found
 }
 
 // split takes an object apart, which must be valid JSON. Where a key comes twice, the last one counts. The fields are good until
@@ -45,8 +46,10 @@ func (s *splitter) split(object []byte) (fields, bool) {
 
 func (s *splitter) sort() {
 	s.keys, s.order = s.keys[:0], s.order[:0]
+	s.times++
 	for i, f := range s.raw {
-		s.keys, s.order = append(s.keys, f.key), append(s.order, i)
+		// A copy, as the splitter may outlive the page.
+		s.keys, s.order = append(s.keys, bytes.Clone(f.key)), append(s.order, i)
 	}
 	slices.SortStableFunc(s.order, func(a, b int) int { return bytes.Compare(s.keys[a], s.keys[b]) })
 	once := s.order[:0]

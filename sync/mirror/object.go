@@ -67,7 +67,7 @@ func (t *table) hashFields(object fields, b *bytes.Buffer) int64 {
 			continue
 		}
 		writeKey(b, f.key)
-		if t.times[string(f.key)] {
+		if t.isTime(f.key) {
 			if at := mappings.TimestampTZ.Convert(f.value); at != nil {
 				b.WriteString(*at)
 				continue
@@ -76,6 +76,15 @@ func (t *table) hashFields(object fields, b *bytes.Buffer) int64 {
 		canonical(b, f.value)
 	}
 	return int64(xxhash.Sum64(b.Bytes()))
+}
+
+func (t *table) isTime(field []byte) bool {
+	for _, name := range t.times { // a handful: quicker than a map
+		if string(field) == name {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *table) hashColumns(object mappings.Object) int64 {
@@ -275,9 +284,10 @@ func text(object mappings.Object, field string) string { return stringIn(object[
 
 // stringIn gives what a string says, and nothing for any other value.
 func stringIn(value []byte) (s string) {
-	if len(value) == 0 || json.Unmarshal(value, &s) != nil {
+	if len(value) == 0 || value[0] != '"' {
 		return ""
 	}
+	s, _ = mappings.TextOf(value)
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,17 +24,20 @@ type table struct {
 	probe   string // of keys: the hash of each row that exists
 	known   string // of keys: the object of each row that exists
 	upsert  string
-	copy    string          // the statement that copyIn feeds
-	times   map[string]bool // the fields that hold a time
+	copy    string    // the statement that copyIn feeds
+	times   []string  // the fields that hold a time
+	parsers sync.Pool // that have taken pages apart, and may know the order of the next one's fields
 
 	keyParams string // $1::text[], …: the arrays that keyArrays gives
 	keyFields string // k1, …: what they are called behind unnest
 }
 
 func newTable(mapping *mappings.Table, lock int) *table {
-	t := &table{mapping: mapping, lock: lock, name: quote(string(mapping.Kind)), history: historyOf(mapping.Kind), times: make(map[string]bool)}
+	t := &table{mapping: mapping, lock: lock, name: quote(string(mapping.Kind)), history: historyOf(mapping.Kind)}
 	for _, column := range mapping.Columns {
-		t.times[column.Field] = column.Type == mappings.TimestampTZ
+		if column.Type == mappings.TimestampTZ {
+			t.times = append(t.times, column.Field)
+		}
 	}
 
 	var keyParams, keyNames, keyJoin []string

@@ -116,3 +116,28 @@ func TestASplitterForgetsTheObjectBefore(t *testing.T) {
 		}
 	})
 }
+
+// What takes pages apart is used again: each page shows its own keys, as a table that has seen no other page finds them.
+func TestAPageShowsItsOwnKeys(t *testing.T) {
+	used := newTable(mappings.Default().Table(mappings.Contacts), 0)
+	rapid.Check(t, func(t *rapid.T) {
+		var page []json.RawMessage
+		for i := range rapid.IntRange(1, 4).Draw(t, "objects") {
+			text := `{"id":"` + string(rune('a'+i)) + `"`
+			for _, key := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"email", "city", "planet"}), 0, 3, rapid.ID).Draw(t, "keys") {
+				text += `,"` + key + `":` + rapid.SampledFrom([]string{"null", "1"}).Draw(t, "value")
+			}
+			page = append(page, json.RawMessage(text+"}"))
+		}
+		sightings, got, _ := used.parse(page)
+		want, keys, _ := newTable(used.mapping, 0).parse(page)
+		if !reflect.DeepEqual(got, keys) {
+			t.Fatalf("%s shows %v, want %v", page, got, keys)
+		}
+		for i, s := range sightings {
+			if s.hash != want[i].hash || !slices.Equal(s.key, want[i].key) {
+				t.Fatalf("%s gave %v, want %v", s.body, s, want[i])
+			}
+		}
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +42,9 @@ import (
 // LeadGrid is played back from a recording over real HTTP, in this process: what that and plain HTTP alone cost is logged as
 // read/copy, the ceiling of any sweep here.
 func BenchmarkSweep(b *testing.B) {
+	if os.Getenv("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(200)) // as `worker run` does
+	}
 	for _, size := range []struct {
 		name      string
 		resources []string

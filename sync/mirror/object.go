@@ -78,14 +78,7 @@ func (t *table) hashFields(object fields, b *bytes.Buffer) int64 {
 	return int64(xxhash.Sum64(b.Bytes()))
 }
 
-func (t *table) isTime(field []byte) bool {
-	for _, name := range t.times { // a handful: quicker than a map
-		if string(field) == name {
-			return true
-		}
-	}
-	return false
-}
+func (t *table) isTime(field []byte) bool { return slices.Contains(t.times, string(field)) }
 
 func (t *table) hashColumns(object mappings.Object) int64 {
 	var b bytes.Buffer

@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
@@ -66,6 +65,10 @@ type run struct {
 	meddling atomic.Bool
 	// before holds what LeadGrid held when a sweep was asked for.
 	before map[int64]leadgridtest.Snapshot
+	// held are the ids of the dossiers and contacts that the mirror had then.
+	held map[int64]map[string][]string
+	// mayTrip is set once so much was removed that the breaker may have stopped a sweep.
+	mayTrip bool
 }
 
 func (r *run) failf(format string, args ...any) {
@@ -89,7 +92,7 @@ func Run(ctx context.Context, pool *pgxpool.Pool, options Options) (*Report, err
 	rng := rand.New(rand.NewPCG(options.Seed, drawn))
 	r := &run{
 		Report: &Report{Seed: options.Seed}, scale: cmp.Or(options.Scale, 1), rng: rng, pool: pool,
-		refusals: &refusals{}, before: make(map[int64]leadgridtest.Snapshot),
+		refusals: &refusals{}, before: make(map[int64]leadgridtest.Snapshot), held: make(map[int64]map[string][]string),
 	}
 	settings := drawSettings(rng)
 	r.Habits, r.Faults = settings.Habits, settings.Faults
@@ -238,12 +241,8 @@ func (r *run) quiet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	trips, err := r.mayTrip(ctx)
-	if err != nil {
-		return err
-	}
-	if s.Progress.Breaker && trips {
-		// So many were really removed that the breaker had to ask.
+	if s.Progress.Breaker && r.mayTrip {
+		// So many were really removed that the breaker had to ask, now or before.
 		if id, err = r.requestWith(ctx, sweep.Full, true); err != nil {
 			return err
 		}
@@ -271,33 +270,6 @@ func (r *run) quiet(ctx context.Context) error {
 		return err
 	}
 	return r.checkInstants(ctx, snapshot)
-}
-
-// mayTrip reports whether so many may have been removed that the breaker has to ask: more than it lets pass, or all of a kind that
-// the mirror holds.
-func (r *run) mayTrip(ctx context.Context) (bool, error) {
-	truth, removed := r.server.Snapshot(), 0
-	for _, kind := range []string{"dossiers", "contacts"} {
-		rows, err := r.pool.Query(ctx, `SELECT id FROM `+kind+` WHERE _deleted_at IS NULL`)
-		if err != nil {
-			return false, err
-		}
-		held, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return false, err
-		}
-		gone := 0
-		for _, id := range held {
-			if _, lives := truth[kind][id]; !lives {
-				gone++
-			}
-		}
-		if len(held) > 0 && gone == len(held) {
-			return true, nil
-		}
-		removed += gone
-	}
-	return removed > 50, nil
 }
 
 func message(s *sweep.Sweep) string {

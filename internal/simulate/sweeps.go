@@ -31,12 +31,55 @@ func (r *run) requestWith(ctx context.Context, kind sweep.Kind, accept bool) (id
 	default:
 		pause(ctx, lag) // what the slowest replica shows is then no older
 	}
+	held, err := r.holds(ctx)
+	if err != nil {
+		return 0, err
+	}
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) (err error) {
 		id, err = jobs.RequestSweep(ctx, tx, r.engine.River, kind, nil, accept)
 		return err
 	})
-	r.before[id] = before
+	r.before[id], r.held[id] = before, held
 	return id, err
+}
+
+// holds lists the dossiers and contacts that the mirror has.
+func (r *run) holds(ctx context.Context) (map[string][]string, error) {
+	held := make(map[string][]string)
+	for _, kind := range []string{"dossiers", "contacts"} {
+		rows, err := r.pool.Query(ctx, `SELECT id FROM `+kind+` WHERE _deleted_at IS NULL`)
+		if err != nil {
+			return nil, err
+		}
+		if held[kind], err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return nil, err
+		}
+	}
+	return held, nil
+}
+
+// tripped looks whether the breaker was right to stop a sweep: more was removed than it lets pass, or all of a kind that the mirror
+// held when the sweep was asked for, or holds now.
+func (r *run) tripped(ctx context.Context, s *sweep.Sweep) error {
+	holds, err := r.holds(ctx)
+	if err != nil {
+		return err
+	}
+	truth, removed := r.server.Snapshot(), 0
+	for _, held := range []map[string][]string{r.held[s.ID], holds} {
+		for kind, ids := range held {
+			gone := 0
+			for _, id := range ids {
+				if _, lives := truth[kind][id]; !lives {
+					gone++
+				}
+			}
+			removed = max(removed, gone)
+			r.mayTrip = r.mayTrip || len(ids) > 0 && gone == len(ids)
+		}
+	}
+	r.mayTrip = r.mayTrip || removed > 50
+	return nil
 }
 
 // ended waits until a sweep has ended.
@@ -47,6 +90,11 @@ func (r *run) ended(ctx context.Context, id int64) (*sweep.Sweep, error) {
 		s, err := sweep.Load(ctx, r.pool, id)
 		if err != nil {
 			return s, err
+		}
+		if s.Ended() && s.Progress.Breaker {
+			if err := r.tripped(ctx, s); err != nil {
+				return s, err
+			}
 		}
 		if s.Ended() {
 			return s, r.checkComplete(ctx, s)

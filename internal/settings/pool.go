@@ -12,6 +12,17 @@ import (
 
 const connectTimeout = 5 * time.Second
 
+// sessionDefaults are the settings of a connection that DATABASE_URL may override.
+var sessionDefaults = map[string]string{
+	"jit": "off", // our statements take milliseconds, and compiling them takes longer
+	// A process that is frozen or cut off inside a transaction holds locks that all others wait for. No transaction of ours waits
+	// for anything but the database.
+	"idle_in_transaction_session_timeout": "15s",
+	"tcp_keepalives_idle":                 "15",
+	"tcp_keepalives_interval":             "5",
+	"tcp_keepalives_count":                "3",
+}
+
 // PoolConfig configures a pool whose search_path is the mirror's schema. Each new connection reads DATABASE_URL anew for its
 // address and password, so that a password in a file rotates without a restart. application is shown in
 // pg_stat_activity.
@@ -29,8 +40,10 @@ func (d Database) PoolConfig(application string) (*pgxpool.Config, error) {
 	}
 	params := config.ConnConfig.RuntimeParams
 	params["search_path"] = pgx.Identifier{d.Schema}.Sanitize()
-	if params["jit"] == "" {
-		params["jit"] = "off" // our statements take milliseconds, and compiling them takes longer
+	for name, value := range sessionDefaults {
+		if params[name] == "" {
+			params[name] = value
+		}
 	}
 	if params["application_name"] == "" {
 		params["application_name"] = application

@@ -32,6 +32,11 @@ func TestOpen(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), "SELECT FROM dossiers"); err != nil {
 		t.Errorf("an unqualified name: %v", err)
 	}
+	var timeout string
+	err = pool.QueryRow(t.Context(), "SELECT current_setting('idle_in_transaction_session_timeout')").Scan(&timeout)
+	if err != nil || timeout != "15s" {
+		t.Errorf("a frozen process holds its locks for %s, %v", timeout, err)
+	}
 	if got := pool.Config().MaxConns; got != 7 {
 		t.Errorf("MaxConns = %d, want 7", got)
 	}

@@ -294,6 +294,27 @@ func TestPromise6_ThinListsClearNothing(t *testing.T) {
 	}
 }
 
+// LeadGrid leaves nulls out, so that a field which the list hides may be missing in the GETs that are compared with it as well. That
+// it spells out the null of a field that nobody knows shows nothing.
+func TestPromise6_AFieldThatOnlyAnotherRowHasIsNotTakenForNull(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{Settings: leadgridtest.Settings{
+		Habits: leadgridtest.Habits{ListOmits: []string{"contacts.notes"}, OmitNulls: true, UnknownFields: true},
+	}}, jobs.Config{})
+	for i := range 9 {
+		contact := leadgridtest.Fields{"full_name": fmt.Sprintf("Ana Peeters %d", i)}
+		if i == 4 { // neither the first nor the last, which are compared
+			contact["notes"] = "Prefers to be called in the morning"
+		}
+		if _, err := w.CreateContact(contact); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := w.sync(t); s.State != sweep.Done {
+		t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
+	}
+	w.wantEqual(t, oracle.Options{})
+}
+
 func TestPromise12_OneObjectThatFailsDoesNotHoldTheSyncUp(t *testing.T) {
 	var poison atomic.Value
 	poison.Store("")

@@ -53,8 +53,8 @@ var getOf = map[mappings.Kind]struct{ list, get Endpoint }{
 // Thin reports whether the rows of the kind's list hide fields that a GET of the same object shows. listed holds rows, by id,
 // whose objects have just been read with a GET too, and head the page they were on.
 //
-// A field that the GET shows and the row does not is hidden. If GETs never spell out a null, a field that neither has ever
-// shown may just always have been null: then nothing proves that the list would show it, and the list counts as thin.
+// A field that the GET shows and the row does not is hidden. If GETs never spell out a null in a field that we know, a field that
+// neither has ever shown may just always have been null: then nothing proves that the list would show it, and the list counts as thin.
 func (m *Mirror) Thin(ctx context.Context, kind mappings.Kind, head []json.RawMessage, listed map[string]mappings.Object) (bool, error) {
 	endpoints := getOf[kind]
 	shapes := map[Endpoint]shape{endpoints.list: {}, endpoints.get: {}}
@@ -77,23 +77,22 @@ func (m *Mirror) Thin(ctx context.Context, kind mappings.Kind, head []json.RawMe
 		return hides, err
 	}
 	list, get := shapes[endpoints.list], shapes[endpoints.get]
-	spellsNulls := false
-	for key, null := range get {
+	for key := range get {
 		if !list.has(key) {
 			return true, nil
 		}
-		spellsNulls = spellsNulls || null
 	}
-	if spellsNulls {
-		return false, nil
-	}
+	unshown := false
 	for _, column := range table.mapping.Columns {
 		field, _, _ := strings.Cut(column.Field, ".")
+		if get[field] {
+			return false, nil // GETs spell out nulls
+		}
 		if !list.has(field) && !alwaysSet[field] && table.mapping.Lands(field) {
-			return true, nil
+			unshown = true
 		}
 	}
-	return false, nil
+	return unshown, nil
 }
 
 // hides reports whether a listed row lacks a value that the GET, which the mirror has applied, showed.

@@ -287,10 +287,20 @@ func TestPromise6_ThinListsClearNothing(t *testing.T) {
 	}}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 30, Contacts: 40, Links: 30, Notes: 20})
 	for range 2 {
+		before := len(w.Ledger())
 		if s := w.sync(t); s.State != sweep.Done {
 			t.Fatalf("sweep ended as %s: %v", s.State, s.Message)
 		}
 		w.wantEqual(t, oracle.Options{})
+		asked := 0
+		for _, request := range w.Ledger()[before:] {
+			if strings.Contains(request.Path, "/contacts/") {
+				asked++
+			}
+		}
+		if asked > 40+4 { // a few to compare the list with, and to prove the organization by
+			t.Errorf("%d requests for 40 contacts, one by one", asked)
+		}
 	}
 }
 

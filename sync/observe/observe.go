@@ -146,18 +146,12 @@ func askOnce[T any](ctx context.Context, o *Observer, scope string, at *mirror.O
 
 // Dossier reads one dossier.
 func (o *Observer) Dossier(ctx context.Context, id string, steps ...Step) (Result, error) {
-	return o.one(ctx, mappings.Dossiers, mirror.GetDossier, id, steps, func() (json.RawMessage, mirror.Observation, error) {
-		dossier, at, err := ask(ctx, o, "dossiers:read", func() (leadgridapi.Dossier, error) { return o.api.Dossier(ctx, id) })
-		return dossier.Raw, at, err
-	})
+	return o.one(ctx, mappings.Dossiers, id, steps)
 }
 
 // Contact reads one contact.
 func (o *Observer) Contact(ctx context.Context, id string, steps ...Step) (Result, error) {
-	return o.one(ctx, mappings.Contacts, mirror.GetContact, id, steps, func() (json.RawMessage, mirror.Observation, error) {
-		contact, at, err := ask(ctx, o, "contacts:read", func() (leadgridapi.Contact, error) { return o.api.Contact(ctx, id) })
-		return contact.Raw, at, err
-	})
+	return o.one(ctx, mappings.Contacts, id, steps)
 }
 
 // errOvertaken means that pages of a list kept showing an object while it was read.
@@ -165,47 +159,59 @@ var errOvertaken = errors.New("lists kept showing it while it was read")
 
 // one reads an object by its id. It reads again if a page of a list, read meanwhile, showed the object: the page began later and
 // is believed, but it may hide fields.
-func (o *Observer) one(
-	ctx context.Context, kind mappings.Kind, endpoint mirror.Endpoint, id string, steps []Step,
-	get func() (json.RawMessage, mirror.Observation, error),
-) (result Result, err error) {
+func (o *Observer) one(ctx context.Context, kind mappings.Kind, id string, steps []Step) (result Result, err error) {
 	requests := 0
 	for range mostReads {
-		result, err = o.oneOnce(ctx, kind, endpoint, id, func(tx pgx.Tx, applied mirror.Applied) error {
+		result, err = o.oneOnce(ctx, kind, id, func(tx pgx.Tx, applied mirror.Applied) error {
 			if applied.Overtaken {
 				return nil
 			}
 			return runSteps(tx, applied, steps)
-		}, get)
+		})
 		requests += result.Requests
 		result.Requests = requests
 		if err != nil || !result.Overtaken {
 			return result, err
 		}
 	}
-	return result, fmt.Errorf("%s %s: %w", endpoint, id, errOvertaken)
+	return result, fmt.Errorf("%s %s: %w", kind, id, errOvertaken)
 }
 
-func (o *Observer) oneOnce(
-	ctx context.Context, kind mappings.Kind, endpoint mirror.Endpoint, id string, step Step,
-	get func() (json.RawMessage, mirror.Observation, error),
-) (Result, error) {
+func (o *Observer) oneOnce(ctx context.Context, kind mappings.Kind, id string, step Step) (Result, error) {
 	return again(func(bracketed bool) (Result, error) {
-		raw, at, err := get()
+		read, err := o.get(ctx, kind, id)
 		if errors.Is(err, leadgridapi.ErrNotFound) {
-			return o.notFound(ctx, kind, id, at)
+			return o.notFound(ctx, kind, id, read.Observation)
 		}
 		if err != nil {
 			return Result{}, err
 		}
-		if err := sameID(raw, id); err != nil {
-			return Result{}, fmt.Errorf("%s %s: %w", endpoint, id, err)
-		}
-		applied, err := o.Apply(ctx, mirror.Read{
-			Observation: at, Kind: kind, Endpoint: endpoint, Objects: []json.RawMessage{raw}, Whole: true,
-		}, bracketed, step)
-		return Result{Applied: applied, Requests: 1, Objects: []json.RawMessage{raw}}, err
+		applied, err := o.Apply(ctx, read, bracketed, step)
+		return Result{Applied: applied, Requests: 1, Objects: read.Objects}, err
 	})
+}
+
+// get reads a dossier or a contact. Where it could not be read, the result holds no more than when that was.
+func (o *Observer) get(ctx context.Context, kind mappings.Kind, id string) (read mirror.Read, err error) {
+	var raw json.RawMessage
+	read = mirror.Read{Kind: kind, Whole: true}
+	if kind == mappings.Contacts {
+		var contact leadgridapi.Contact
+		contact, read.Observation, err = ask(ctx, o, "contacts:read", func() (leadgridapi.Contact, error) { return o.api.Contact(ctx, id) })
+		read.Endpoint, raw = mirror.GetContact, contact.Raw
+	} else {
+		var dossier leadgridapi.Dossier
+		dossier, read.Observation, err = ask(ctx, o, "dossiers:read", func() (leadgridapi.Dossier, error) { return o.api.Dossier(ctx, id) })
+		read.Endpoint, raw = mirror.GetDossier, dossier.Raw
+	}
+	if err != nil {
+		return read, err
+	}
+	if err := sameID(raw, id); err != nil {
+		return read, fmt.Errorf("%s %s: %w", read.Endpoint, id, err)
+	}
+	read.Objects = []json.RawMessage{raw}
+	return read, nil
 }
 
 // again repeats a read that did not show which organization it came from. The organization has been proved in between, and will be

@@ -21,6 +21,8 @@ const (
 	chunk = 64
 	// readers is how many of them are read concurrently.
 	readers = 8
+	// provenTogether is how many new objects are read between two proofs of the organization; all are read again after a failure.
+	provenTogether = 32
 )
 
 type reader func(ctx context.Context, id string, steps ...observe.Step) (observe.Result, error)
@@ -124,7 +126,21 @@ func (w *Sweeper) readUnknown(ctx context.Context, s *Sweep, kind mappings.Kind,
 	if err != nil {
 		return err
 	}
-	return w.read(ctx, s, kind, unknown, w.getter(kind))
+	for ids := range slices.Chunk(unknown, provenTogether) {
+		result, left, err := w.observer.Several(ctx, kind, ids)
+		if err != nil {
+			return err
+		}
+		s.Requests += int64(result.Requests)
+		s.RowsChanged += int64(result.Changed)
+		if err := w.read(ctx, s, kind, left, w.getter(kind)); err != nil {
+			return err
+		}
+		if err := w.mirror.InTx(ctx, func(tx pgx.Tx) error { return w.save(ctx, tx, s) }); err != nil { // for others to see that it goes on
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *Sweeper) getter(kind mappings.Kind) reader {

@@ -12,9 +12,9 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
 
-// starving is how long a sweep may wait while nothing at all is asked under a rate limit: fifteen windows, of each of which a tenth
+// starving is how long a sweep may wait while nothing at all is asked under a rate limit: thirty windows and more, of each of which a tenth
 // is the sweeps', and all of it while nobody else wants any (promise 8).
-const starving = 30 * time.Second
+const starving = time.Minute
 
 var errStarved = errors.New("a sweep got nothing of a rate limit")
 

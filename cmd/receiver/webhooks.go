@@ -26,7 +26,7 @@ const retryAfter = 5 * time.Second
 // other request as it can.
 type webhooks struct {
 	secrets *secrets
-	store   func(context.Context, events.Received) (events.Stored, error) // returns once it is committed
+	store   storeFunc
 	bodies  *bodies
 	metrics *metrics
 	log     *slog.Logger

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/dedicated"
 )
 
 const (
@@ -41,22 +43,11 @@ func (b *Budget) Run(ctx context.Context) error {
 
 // serve does its work over a connection of its own until that fails. It says when it has begun to listen.
 func (b *Budget) serve(ctx context.Context, listening func()) error {
-	config := b.store.pool.Config()
-	if config.BeforeConnect != nil {
-		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
-			return fmt.Errorf("connect for budget news: %w", err)
-		}
-	}
-	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	conn, err := dedicated.Connect(ctx, b.store.pool)
 	if err != nil {
 		return fmt.Errorf("connect for budget news: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if config.AfterConnect != nil {
-		if err := config.AfterConnect(ctx, conn); err != nil {
-			return fmt.Errorf("connect for budget news: %w", err)
-		}
-	}
 	var schema string
 	if err := conn.QueryRow(ctx, `SELECT current_schema()`).Scan(&schema); err != nil {
 		return fmt.Errorf("listen for budget news: %w", err)

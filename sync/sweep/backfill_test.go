@@ -9,9 +9,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
-	"runtime/debug"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,9 +41,6 @@ import (
 // LeadGrid is played back from a recording over real HTTP, in this process: what that and plain HTTP alone cost is logged as
 // read/copy, the ceiling of any sweep here.
 func BenchmarkSweep(b *testing.B) {
-	if os.Getenv("GOGC") == "" {
-		defer debug.SetGCPercent(debug.SetGCPercent(200)) // as `worker run` does
-	}
 	for _, size := range []struct {
 		name      string
 		resources []string

@@ -64,7 +64,7 @@ type Budget struct {
 	purse   purse
 	state   State // as last read
 	version int64
-	ahead   time.Duration // the database's clock minus ours, at most
+	ahead   time.Duration // the database's clock minus ours, at least
 	asOf    time.Time     // when reading state began; zero before the first time
 	readAt  time.Time     // when it was read
 	blocked time.Time     // until when nothing may be sent, as far as this replica knows, by its own clock

@@ -40,7 +40,7 @@ type reading struct {
 	version int64
 	began   time.Time
 	now     time.Time     // by the database's clock
-	ahead   time.Duration // that clock minus ours, at most
+	ahead   time.Duration // that clock minus ours, at least: the database looked at it before its answer came
 }
 
 func (s store) read(ctx context.Context, db querier) (reading, error) {
@@ -110,7 +110,8 @@ func (s store) update(ctx context.Context, db querier, change func(state *State,
 			return r, err
 		}
 		before := r.state.BlockedUntil
-		if !change(&r.state, r.now, r.ahead) {
+		// At most: the database looked at its clock after it was asked. A refusal told too early would end too early for the others.
+		if !change(&r.state, r.now, r.now.Sub(r.began)) {
 			return r, nil
 		}
 		announce := !r.state.BlockedUntil.Equal(before)

@@ -62,6 +62,10 @@ simulate: withpg ## simulate SEEDS seeds, from FIRST on, of SCALE times as much 
 crash: ## kill -9 the programs and Postgres at random moments, for ROUNDS rounds, and play every kind of network
 	$(GO) test ./internal/crash -rounds $(ROUNDS) -long -v -timeout 0 $(TESTFLAGS)
 
+.PHONY: versions
+versions: ## have the worker OTHER, of another version, and this one go on with each other's sweeps
+	$(GO) test -tags versions ./internal/crash -run AnotherVersion -other "$(abspath $(OTHER))" -v -timeout 0 $(TESTFLAGS)
+
 .PHONY: crash-writeback
 crash-writeback: withpg ## send CREATES creates while answers are lost and workers killed, and hold them against LeadGrid's ledger
 	WRITEBACK_CREATES=$(CREATES) $(WITHPG) $(GO) test ./sync/writeback -run TestPromise10_CreatedOnceOrFlagged -v -timeout 0 $(TESTFLAGS)

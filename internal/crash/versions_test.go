@@ -1,3 +1,5 @@
+//go:build versions
+
 package crash_test
 
 import (
@@ -16,14 +18,11 @@ var other = flag.String("other", "", "the worker of another version, to go on wi
 // TestPromise6_AnotherVersionGoesOn kills the worker in the midst of a sweep and has one of another version go on with it, as in a
 // roll-out and a rollback: phases that a version does not know must cost no row.
 func TestPromise6_AnotherVersionGoesOn(t *testing.T) {
-	if *other == "" {
-		t.Skip("needs -other")
-	}
-	w := newWorld(t, 11, nil)
 	binary, err := os.ReadFile(*other)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("-other is to name the worker of another version: %v", err)
 	}
+	w := newWorld(t, 11, nil)
 	if err := os.WriteFile(filepath.Join(w.folder, "other"), binary, 0o755); err != nil {
 		t.Fatal(err)
 	}

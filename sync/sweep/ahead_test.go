@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,16 +16,11 @@ import (
 // Pages are asked for side by side and come in their order; what was asked for on a wrong guess is left out.
 func TestPagesAreReadSideBySide(t *testing.T) {
 	const most = 40 // rows that LeadGrid gives at once, from the fourth page on
-	rows, asked := 730, 0
-	var mu sync.Mutex
+	rows := 730
 	together := make(chan bool)
 	l := listing{kind: mappings.Contacts, endpoint: mirror.ListContacts}
 	l.fetch = func(ctx context.Context, at window) (mirror.Observation, page, error) {
-		mu.Lock()
-		asked++
-		turn := asked
-		mu.Unlock()
-		if turn == 2 || turn == 3 { // neither is answered before the other has been asked for
+		if at.Page == 2 || at.Page == 3 { // neither is answered before the other has been asked for
 			select {
 			case together <- true:
 			case <-together:
@@ -35,14 +29,14 @@ func TestPagesAreReadSideBySide(t *testing.T) {
 			}
 		}
 		end := min(at.end(), rows)
-		if turn > 3 {
+		if at.Page > 3 {
 			end = min(end, at.start()+most)
 		}
 		var objects []json.RawMessage
 		for i := at.start(); i < end; i++ {
 			objects = append(objects, fmt.Appendf(nil, `{"id":"%d"}`, i))
 		}
-		return mirror.Observation{Number: int64(turn)}, pageOf(objects, leadgridapi.Meta{Total: &rows}), nil
+		return mirror.Observation{Number: int64(at.Page)}, pageOf(objects, leadgridapi.Meta{Total: &rows}), nil
 	}
 	w := &Sweeper{mirror: mirror.New(nil, mirror.Options{})}
 	s := &Sweep{Progress: Progress{Walk: &walk{Pass: 1}}, deadline: time.Now().Add(time.Hour)}

@@ -60,7 +60,7 @@ func (c *Client) uploadCV(ctx context.Context, r request) (Dossier, error) {
 		return Dossier{}, err
 	}
 	var d Dossier
-	if data, _, err := open(a.body, '{'); err == nil {
+	if data, _, _, err := open(a.body, '{'); err == nil {
 		_ = d.UnmarshalJSON(data)
 	}
 	return d, nil

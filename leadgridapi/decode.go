@@ -63,25 +63,76 @@ func fieldsOf(t reflect.Type) map[string]int {
 }
 
 // open checks that body is an object with data, as every answer is, and returns
-// data and meta. data must begin with the byte kind, '{' or '['.
-func open(body []byte, kind byte) (data []byte, meta Meta, err error) {
-	if !json.Valid(body) {
+// data, its elements and meta. data must begin with the byte kind, '{' or '['.
+func open(body []byte, kind byte) (data []byte, items []json.RawMessage, meta Meta, err error) {
+	c := checker{cursor: cursor{data: body}}
+	data, items, metaText, err := c.envelope()
+	if err != nil {
 		// Unmarshal says whether it is cut short or HTML, and quotes at most one
 		// character.
-		return nil, meta, fmt.Errorf("the body is not JSON: %w", json.Unmarshal(body, new(any)))
-	}
-	for key, value := range members(body) {
-		switch string(key) {
-		case "data":
-			data = value
-		case "meta":
-			_ = meta.UnmarshalJSON(value)
+		if syntax := json.Unmarshal(body, new(any)); syntax != nil {
+			err = syntax
 		}
+		return nil, nil, meta, fmt.Errorf("the body is not JSON: %w", err)
 	}
 	if len(data) == 0 || data[0] != kind {
-		return nil, meta, errors.New("the body has no data, or data of another shape")
+		return nil, nil, meta, errors.New("the body has no data, or data of another shape")
 	}
-	return data, meta, nil
+	if metaText != nil {
+		_ = meta.UnmarshalJSON(metaText)
+	}
+	return data, items, meta, nil
+}
+
+// envelope reads an answer in one pass, and returns its data, the data's elements
+// and its meta. Where a key comes twice, the last one counts.
+func (c *checker) envelope() (data []byte, items []json.RawMessage, meta []byte, err error) {
+	c.space()
+	if c.peek() != '{' {
+		if err = c.value(0); err == nil {
+			err = c.end()
+		}
+		return nil, nil, nil, err
+	}
+	c.at++
+	c.space()
+	for more := !c.take('}'); more; {
+		quoted, err := c.key()
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		c.space()
+		start, key := c.at, string(unquote(quoted))
+		if key == "data" && c.peek() == '[' {
+			items = nil
+			err = c.array(2, &items)
+		} else {
+			err = c.value(1)
+		}
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		switch key {
+		case "data":
+			data = c.data[start:c.at]
+		case "meta":
+			meta = c.data[start:c.at]
+		}
+		c.space()
+		if more = c.take(','); !more && !c.take('}') {
+			return nil, nil, nil, errSyntax
+		}
+	}
+	return data, items, meta, c.end()
+}
+
+// end returns nil if nothing follows but blanks.
+func (c *checker) end() error {
+	c.space()
+	if c.at < len(c.data) {
+		return errTrailing
+	}
+	return nil
 }
 
 // An object is a pointer to one of the structs for LeadGrid's objects.
@@ -97,7 +148,7 @@ func one[T any, P object[T]](ctx context.Context, c *Client, r request) (T, erro
 	if err != nil {
 		return item, err
 	}
-	data, _, err := open(a.body, '{')
+	data, _, _, err := open(a.body, '{')
 	if err != nil {
 		return item, a.misunderstood(err)
 	}

@@ -1,11 +1,13 @@
 package leadgridapi_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +170,40 @@ func FuzzDecode(f *testing.F) {
 		}
 		if got.ID != id || got.Name != text("name") || got.CVURL != text("cv_url") {
 			t.Errorf("got %q, %q, %q\nwant %q, %q, %q", got.ID, got.Name, got.CVURL, id, text("name"), text("cv_url"))
+		}
+	})
+}
+
+// A page is read if its body is JSON to encoding/json, and holds the elements that encoding/json finds.
+func FuzzPage(f *testing.F) {
+	for _, body := range []string{
+		`{"data": [ {"id":"a","x":[1,{"y":[]}]} , 7,"b",null ],"meta":{"total":3}}`, `{"data":{},"data":[[1e999,-0.5E+07],"\u00e9\ud800\u0000"]}`,
+		`{"data":[1],"d\u0061ta":[2]}`, `{}`, `[]`, ` {"data":[]} x`, `{"data":[],}`, `{"data":[1,]}`, `{"data":[01]}`, `{"data":[tru]}`, `{"data":[1.]}`,
+		`{"data":["\x"]}`, `{"data":["\u12g4"]}`, "{\"data\":[\"\t\"]}", "{\"data\":[\"\xff\"]}", "\xef\xbb\xbf{\"data\":[]}", `{"data":[{"a" 1}]}`, `{"data":[{a:1}]}`,
+		`{"data":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}`, `{"data":` + strings.Repeat("[", 10000) + strings.Repeat("]", 10000) + `}`,
+	} {
+		f.Add([]byte(body))
+	}
+	var body []byte
+	client, err := leadgridapi.New("http://leadgrid.test", testKey, leadgridapi.WithHTTPClient(&http.Client{
+		Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Body: io.NopCloser(bytes.NewReader(body))}, nil
+		}),
+	}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, fuzzed []byte) {
+		body = fuzzed
+		page, err := client.ListRawDossiers(t.Context(), leadgridapi.DossierFilter{}, leadgridapi.PageRequest{})
+		var whole map[string]json.RawMessage
+		var want []json.RawMessage
+		isPage := json.Unmarshal(body, &whole) == nil && json.Unmarshal(whole["data"], &want) == nil && want != nil
+		if (err == nil) != isPage {
+			t.Fatalf("%v; to encoding/json it is a page: %v", err, isPage)
+		}
+		if isPage && !slices.EqualFunc(page.Items, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+			t.Errorf("got %s, want %s", page.Items, want)
 		}
 	})
 }

@@ -48,13 +48,9 @@ func rawList(ctx context.Context, c *Client, filter url.Values, p PageRequest, p
 	if err != nil {
 		return Page[json.RawMessage]{}, err
 	}
-	data, meta, err := open(a.body, '[')
+	_, items, meta, err := open(a.body, '[')
 	if err != nil {
 		return Page[json.RawMessage]{}, a.misunderstood(err)
 	}
-	page := Page[json.RawMessage]{Meta: meta, Raw: a.body}
-	for value := range Elements(data) {
-		page.Items = append(page.Items, value)
-	}
-	return page, nil
+	return Page[json.RawMessage]{Items: items, Meta: meta, Raw: a.body}, nil
 }

@@ -2,6 +2,7 @@ package leadgridapi
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"unicode"
@@ -14,6 +15,9 @@ const (
 	maxDepth  = 64
 	maxDigits = 1000
 )
+
+// maxDepthAnywhere is how deep encoding/json goes.
+const maxDepthAnywhere = 10000
 
 // Why JSON is refused. None of these quotes it, as it may hold personal data.
 var (
@@ -40,7 +44,7 @@ func checkJSON(data []byte) error {
 		return errBOM
 	}
 	var room [32][]byte // on the stack: enough for the keys of an event as we know them
-	c := checker{cursor: cursor{data: data}, keys: room[:0]}
+	c := checker{cursor: cursor{data: data}, strict: true, keys: room[:0]}
 	c.space()
 	if c.peek() != '{' {
 		return errNotObject
@@ -48,17 +52,15 @@ func checkJSON(data []byte) error {
 	if err := c.value(0); err != nil {
 		return err
 	}
-	c.space()
-	if c.at < len(data) {
-		return errTrailing
-	}
-	return nil
+	return c.end()
 }
 
-// A checker walks over bytes that may or may not be JSON.
+// A checker walks over bytes that may or may not be JSON. If it is not strict,
+// it accepts what encoding/json does, in a third of the time.
 type checker struct {
 	cursor
-	keys [][]byte // folded, of all open objects, the innermost object's last
+	strict bool
+	keys   [][]byte // if strict: folded, of all open objects, the innermost object's last
 }
 
 // value reads a value inside depth containers.
@@ -68,7 +70,7 @@ func (c *checker) value(depth int) error {
 	case b == '{':
 		return c.object(depth + 1)
 	case b == '[':
-		return c.array(depth + 1)
+		return c.array(depth+1, nil)
 	case b == '"':
 		_, err := c.string()
 		return err
@@ -85,7 +87,7 @@ func (c *checker) value(depth int) error {
 }
 
 func (c *checker) object(depth int) error {
-	if depth > maxDepth {
+	if c.tooDeep(depth) {
 		return errTooDeep
 	}
 	c.at++
@@ -94,15 +96,12 @@ func (c *checker) object(depth int) error {
 		return nil
 	}
 	for outer := len(c.keys); ; {
-		c.space()
-		key, err := c.string()
+		key, err := c.key()
 		if err != nil {
 			return err
 		}
-		c.keys = append(c.keys, fold(key))
-		c.space()
-		if !c.take(':') {
-			return errSyntax
+		if c.strict {
+			c.keys = append(c.keys, fold(key))
 		}
 		if err := c.value(depth); err != nil {
 			return err
@@ -122,8 +121,21 @@ func (c *checker) object(depth int) error {
 	}
 }
 
-func (c *checker) array(depth int) error {
-	if depth > maxDepth {
+// key reads a key of an object and the colon behind it, and returns the key,
+// quotes included.
+func (c *checker) key() ([]byte, error) {
+	c.space()
+	key, err := c.string()
+	c.space()
+	if err == nil && !c.take(':') {
+		err = errSyntax
+	}
+	return key, err
+}
+
+// array reads an array, and appends its elements to *elements if that is not nil.
+func (c *checker) array(depth int, elements *[]json.RawMessage) error {
+	if c.tooDeep(depth) {
 		return errTooDeep
 	}
 	c.at++
@@ -132,8 +144,13 @@ func (c *checker) array(depth int) error {
 		return nil
 	}
 	for {
+		c.space()
+		start := c.at
 		if err := c.value(depth); err != nil {
 			return err
+		}
+		if elements != nil {
+			*elements = append(*elements, c.data[start:c.at:c.at])
 		}
 		c.space()
 		if c.take(']') {
@@ -143,6 +160,11 @@ func (c *checker) array(depth int) error {
 			return errSyntax
 		}
 	}
+}
+
+// tooDeep reports whether an object or array may not be that deep.
+func (c *checker) tooDeep(depth int) bool {
+	return depth > maxDepthAnywhere || c.strict && depth > maxDepth
 }
 
 // string reads a string and returns it, quotes included.
@@ -179,7 +201,7 @@ func (c *checker) escape() error {
 	}
 	r, err := c.unicodeEscape()
 	switch {
-	case err != nil:
+	case err != nil || !c.strict:
 		return err
 	case r == 0:
 		return errNUL
@@ -213,8 +235,8 @@ func (c *checker) unicodeEscape() (rune, error) {
 	return rune(n), nil
 }
 
-// number reads a number. Written out without its exponent, it must not have
-// more than maxDigits digits.
+// number reads a number. If strict, it must not have more than maxDigits digits,
+// written out without its exponent.
 func (c *checker) number() error {
 	start := c.at
 	c.take('-')
@@ -234,11 +256,11 @@ func (c *checker) number() error {
 			return errSyntax
 		}
 		var err error
-		if exponent, err = strconv.Atoi(string(c.data[from:c.at])); err != nil || exponent > maxDigits {
+		if exponent, err = strconv.Atoi(string(c.data[from:c.at])); c.strict && (err != nil || exponent > maxDigits) {
 			return errAbsurd
 		}
 	}
-	if length+exponent > maxDigits {
+	if c.strict && length+exponent > maxDigits {
 		return errAbsurd
 	}
 	return nil

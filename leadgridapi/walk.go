@@ -47,6 +47,10 @@ func (c *cursor) space() {
 func (c *cursor) skipString() []byte {
 	start := c.at
 	c.at++
+	if n := bytes.IndexByte(c.data[c.at:], '"'); n >= 0 && bytes.IndexByte(c.data[c.at:c.at+n], '\\') < 0 {
+		c.at += n + 1
+		return c.data[start:c.at]
+	}
 	for c.at < len(c.data) {
 		c.at += plain(c.data[c.at:])
 		switch c.peek() {
@@ -66,12 +70,21 @@ func (c *cursor) skipString() []byte {
 // JSON string.
 func plain(s []byte) int {
 	for i, b := range s {
-		if b < ' ' || b == '"' || b == '\\' {
+		if special[b] {
 			return i
 		}
 	}
 	return len(s)
 }
+
+// special are the bytes that do not stand for themselves in a JSON string.
+var special = func() (special [256]bool) {
+	for b := range ' ' {
+		special[b] = true
+	}
+	special['"'], special['\\'] = true, true
+	return special
+}()
 
 // Members iterates over the keys and values of a JSON object, such as Raw, in
 // their order and without copying them. In invalid JSON it may miss some. ok is

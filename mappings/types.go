@@ -204,16 +204,18 @@ func ParseTime(s string) (time.Time, error) {
 // Time returns the instant that TimestampTZ.Convert writes: what ParseTime parses, rounded to microseconds like Postgres, for
 // years 1 to 9999. ok is false if that is null.
 func Time(value json.RawMessage) (at time.Time, ok bool) {
-	if value = bytes.TrimSpace(value); len(value) == 0 || value[0] != '"' {
+	if value = bytes.TrimSpace(value); len(value) < 2 || value[0] != '"' {
 		return at, false
 	}
-	s, ok := unquoted(value)
-	if !ok {
-		return at, false
-	}
-	at, err := ParseTime(s)
-	if err != nil {
-		return at, false
+	if at.UnmarshalText(value[1:len(value)-1]) != nil { // which knows only the one way that nearly all are written in
+		s, ok := unquoted(value)
+		if !ok {
+			return at, false
+		}
+		var err error
+		if at, err = ParseTime(s); err != nil {
+			return at, false
+		}
 	}
 	at = at.UTC().Round(time.Microsecond)
 	return at, at.Year() >= 1 && at.Year() <= 9999
@@ -224,8 +226,13 @@ func timeOf(value json.RawMessage) *string {
 	if !ok {
 		return nil
 	}
-	text := at.AppendFormat(make([]byte, 0, 32), time.RFC3339Nano)
-	text[len("2006-01-02")] = ' ' // as Postgres writes it
-	s := string(text)
+	s := string(AppendTime(make([]byte, 0, 32), at))
 	return &s
+}
+
+// AppendTime appends what TimestampTZ.Convert writes for an instant that Time gave.
+func AppendTime(b []byte, at time.Time) []byte {
+	text := at.AppendFormat(b, time.RFC3339Nano)
+	text[len(b)+len("2006-01-02")] = ' ' // as Postgres writes it
+	return text
 }

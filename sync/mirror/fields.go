@@ -80,12 +80,6 @@ func (f fields) object() mappings.Object {
 	return object
 }
 
-// with gives the fields and one more.
-func (f fields) with(key string, value []byte) fields {
-	i, _ := f.find(key)
-	return slices.Insert(slices.Clip(f), i, field{[]byte(key), value})
-}
-
 // get gives the value of a key, nil where there is none.
 func (f fields) get(key string) []byte {
 	i, ok := f.find(key)

@@ -157,11 +157,14 @@ func (t *table) fillPools(s *state, reads []*Read) {
 	}
 	var splitter splitter
 	var buffer bytes.Buffer
+	var pooled fields
 	for _, read := range reads {
 		for _, sighting := range read.sightings {
 			if row := sighting.row; row.pool != nil && sighting.hash != row.hash {
 				object, _ := splitter.split(sighting.body)
-				if hash := t.hashFields(object.with("pool", encodeString(*row.pool)), &buffer); hash == row.hash {
+				i, _ := object.find("pool")
+				pooled = append(append(append(pooled[:0], object[:i]...), field{[]byte("pool"), encodeString(*row.pool)}), object[i:]...)
+				if hash := t.hashFields(pooled, &buffer); hash == row.hash {
 					sighting.hash = hash
 				}
 			}

@@ -68,8 +68,8 @@ func (t *table) hashFields(object fields, b *bytes.Buffer) int64 {
 		}
 		writeKey(b, f.key)
 		if t.isTime(f.key) {
-			if at := mappings.TimestampTZ.Convert(f.value); at != nil {
-				b.WriteString(*at)
+			if at, ok := mappings.Time(f.value); ok {
+				b.Write(mappings.AppendTime(b.AvailableBuffer(), at))
 				continue
 			}
 		}

@@ -257,6 +257,7 @@ func (k *walk) shares(p page) bool {
 
 func hashesOf(objects []json.RawMessage) []byte {
 	hashes := make([]byte, 0, 4*len(objects))
+	h := fnv.New32a()
 	for _, object := range objects {
 		id := []byte(object) // recognized by its text, where it has none
 		fields, _ := leadgridapi.Members(object)
@@ -266,7 +267,7 @@ func hashesOf(objects []json.RawMessage) []byte {
 				break
 			}
 		}
-		h := fnv.New32a()
+		h.Reset()
 		h.Write(id)
 		hashes = h.Sum(hashes)
 	}

@@ -100,16 +100,29 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 	if len(s.rows) == 0 {
 		return s, tx.SendBatch(ctx, batch).Close()
 	}
-	batch.Queue(laterReads, table.mapping.Kind, keys, least).Query(func(r pgx.Rows) error {
+	// The numbers are of finished reads that began after ours.
+	batch.Queue(laterPages, table.mapping.Kind, keys, least).Query(func(r pgx.Rows) error {
 		var key string
-		var later, alone int64
-		_, err := pgx.ForEachRow(r, []any{&key, &later, &alone}, func() error {
-			byGuardKey[key].later, byGuardKey[key].alone = later, alone
+		var number int64
+		_, err := pgx.ForEachRow(r, []any{&key, &number}, func() error {
+			byGuardKey[key].later = max(byGuardKey[key].later, number)
 			return nil
 		})
 		return err
 	})
-	queueByIndex(batch, func() { table.queueProbe(batch, s.rows) })
+	queueByIndex(batch, func() {
+		batch.Queue(laterReads, table.mapping.Kind, keys, least).Query(func(r pgx.Rows) error {
+			var key string
+			var number int64
+			_, err := pgx.ForEachRow(r, []any{&key, &number}, func() error {
+				row := byGuardKey[key]
+				row.alone, row.later = number, max(row.later, number)
+				return nil
+			})
+			return err
+		})
+		table.queueProbe(batch, s.rows)
+	})
 	table.queueSuppressed(batch, reads, sightings)
 	batch.Queue(clearDoubts, table.mapping.Kind, keys, last).Query(func(r pgx.Rows) error {
 		var key string
@@ -172,18 +185,16 @@ func (t *table) fillPools(s *state, reads []*Read) {
 	}
 }
 
-// laterReads finds the objects that a finished read has told about which began after ours. Equal numbers count as later:
-// a sequence may repeat its last few values after a crash of Postgres.
-const laterReads = `
-	SELECT id, max(observation), coalesce(max(alone), 0) FROM (
-		SELECT r.id, r.observation, r.observation AS alone FROM sync_reads r WHERE r.kind = $1 AND r.id = ANY ($2) AND r.observation >= $3
-		UNION ALL
-		SELECT k.id, p.observation, NULL
-		FROM sync_pages p
+// laterReads and laterPages find the objects that a finished read has told about which began after ours. Equal numbers count as
+// later: a sequence may repeat its last few values after a crash of Postgres.
+const (
+	laterReads = `SELECT id, observation FROM sync_reads WHERE kind = $1 AND id = ANY ($2) AND observation >= $3`
+	laterPages = `
+		SELECT k.id, p.observation FROM sync_pages p
 		CROSS JOIN LATERAL unnest(p.keys) AS seen (key)
 		JOIN unnest($2::text[]) AS k (id) ON hashtextextended(k.id, 0) = seen.key
-		WHERE p.kind = $1 AND p.observation >= $3) later
-	GROUP BY id`
+		WHERE p.kind = $1 AND p.observation >= $3`
+)
 
 const clearDoubts = `
 	DELETE FROM sync_doubts d USING unnest($2::text[], $3::bigint[]) AS k (id, observation)

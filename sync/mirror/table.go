@@ -133,12 +133,13 @@ func (t *table) loadKnown(ctx context.Context, tx pgx.Tx, rows []*row) error {
 	return nil
 }
 
-// queueByIndex keeps the planner from reading all of a table for the statements that queue adds. It plans a statement once for a
-// connection and keeps to that, also when a table that was nearly empty then has grown since.
+// queueByIndex has the planner plan the statements that queue adds once for a connection, as looking at each of hundreds of keys
+// costs more than looking them up, and keeps it from reading all of a table that was nearly empty then and has grown since.
 func queueByIndex(batch *pgx.Batch, queue func()) {
-	batch.Queue(`SELECT set_config('enable_seqscan', 'off', true)`)
+	const settings = `SELECT set_config('enable_seqscan', $1, true), set_config('plan_cache_mode', $2, true)`
+	batch.Queue(settings, "off", "force_generic_plan")
 	queue()
-	batch.Queue(`SELECT set_config('enable_seqscan', 'on', true)`)
+	batch.Queue(settings, "on", "auto")
 }
 
 // knownFrom gives the object that a row holds: its bytes where jsonb cannot hold them, or else _raw, or else what its columns

@@ -11,13 +11,12 @@ import (
 
 // Nominate puts every live row that a complete sweep did not see in doubt. Absence only nominates: a tombstone takes
 // two GETs that say 404 (promise 5). Rows that any read has added or changed since the sweep began were seen by that.
-// It returns how many rows are in doubt for absence, and how many are live.
-func (m *Mirror) Nominate(ctx context.Context, tx pgx.Tx, kind mappings.Kind, sweep int64, began Observation) (nominated, live int, err error) {
+func (m *Mirror) Nominate(ctx context.Context, tx pgx.Tx, kind mappings.Kind, sweep int64, began Observation) error {
 	t := m.tables[kind]
 	if err := WithoutNestedLoops(ctx, tx); err != nil {
-		return 0, 0, err
+		return err
 	}
-	_, err = tx.Exec(ctx, `
+	_, err := tx.Exec(ctx, `
 		INSERT INTO sync_doubts (kind, id, reason, observation, since)
 		SELECT $1, t.id, 'absent', nextval('observations'), clock_timestamp()
 		FROM `+t.name+` t
@@ -28,15 +27,9 @@ func (m *Mirror) Nominate(ctx context.Context, tx pgx.Tx, kind mappings.Kind, sw
 		ON CONFLICT (kind, parent, id) DO UPDATE SET reason = 'absent', observation = excluded.observation
 		WHERE sync_doubts.reason = 'older'`, kind, sweep, began.Number)
 	if err != nil {
-		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
+		return fmt.Errorf("nominate %s: %w", kind, err)
 	}
-	err = tx.QueryRow(ctx, `
-		SELECT (SELECT count(*) FROM sync_doubts WHERE kind = $1 AND reason <> 'older'),
-		       (SELECT count(*) FROM `+t.name+` WHERE _deleted_at IS NULL)`, kind).Scan(&nominated, &live)
-	if err != nil {
-		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
-	}
-	return nominated, live, nil
+	return nil
 }
 
 // WithoutNestedLoops keeps the planner, for the rest of the transaction, from comparing every row with every key that a

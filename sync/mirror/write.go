@@ -72,10 +72,9 @@ func (m *Mirror) write(ctx context.Context, tx pgx.Tx, table *table, reads []*Re
 // object's id, a page as one row of hashes: eight bytes an object. One that a page overtook has told nothing: whoever looks
 // whether the object was read must not take it for done.
 func queueLedger(batch *pgx.Batch, reads []*Read) {
-	var numbers, sweeps []int64 // of pages
-	var passes []int
+	var numbers, sweeps []int64   // of pages
+	var passes, first, last []int // of ids
 	var filters, ids []string
-	var pages []int // which of them each id is on
 	for _, read := range reads {
 		seen := make([]string, 0, len(read.sightings))
 		for _, s := range read.sightings {
@@ -90,10 +89,9 @@ func queueLedger(batch *pgx.Batch, reads []*Read) {
 		default:
 			numbers, sweeps = append(numbers, read.Number), append(sweeps, read.Sweep)
 			passes, filters = append(passes, read.Pass), append(filters, read.Filter)
-			for range seen {
-				pages = append(pages, len(numbers))
-			}
+			first = append(first, len(ids)+1)
 			ids = append(ids, seen...)
+			last = append(last, len(ids))
 		}
 	}
 	if len(numbers) == 0 {
@@ -101,11 +99,10 @@ func queueLedger(batch *pgx.Batch, reads []*Read) {
 	}
 	batch.Queue(`
 		INSERT INTO sync_pages (kind, observation, sweep, pass, filter, keys)
-		SELECT $1, p.observation, nullif(p.sweep, 0), nullif(p.pass, 0), nullif(p.filter, ''), k.keys
-		FROM unnest($2::bigint[], $3::bigint[], $4::int[], $5::text[]) WITH ORDINALITY AS p (observation, sweep, pass, filter, page)
-		JOIN (SELECT page, array_agg(hashtextextended(id, 0)) AS keys FROM unnest($6::int[], $7::text[]) AS k (page, id) GROUP BY page) k
-		USING (page)`,
-		reads[0].Kind, numbers, sweeps, passes, filters, pages, ids)
+		SELECT $1, p.observation, nullif(p.sweep, 0), nullif(p.pass, 0), nullif(p.filter, ''),
+		       (SELECT array_agg(hashtextextended(id, 0)) FROM unnest(($8::text[])[p.first:p.last]) AS k (id))
+		FROM unnest($2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::int[], $7::int[]) AS p (observation, sweep, pass, filter, first, last)`,
+		reads[0].Kind, numbers, sweeps, passes, filters, first, last, ids)
 }
 
 // single reports whether the read was of one object by its id.

@@ -39,8 +39,7 @@ func (w *Sweeper) nominate(ctx context.Context, s *Sweep) (bool, error) {
 			continue
 		}
 		err := w.mirror.InTx(ctx, func(tx pgx.Tx) error {
-			_, _, err := w.mirror.Nominate(ctx, tx, kind, s.ID, began)
-			return err
+			return w.mirror.Nominate(ctx, tx, kind, s.ID, began)
 		})
 		if err != nil {
 			return false, err

@@ -71,9 +71,9 @@ var defects = []defect{
 	{
 		"absence-deletes", "what a sweep did not see is marked as deleted, also where the sweep was unclean", []int{71},
 		[]edit{{"sync/mirror/tombstone.go", `	if err != nil {
-		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
+		return fmt.Errorf("nominate %s: %w", kind, err)
 	}
-	err = tx.QueryRow`, `	if planted("absence-deletes") && err == nil {
+`, `	if planted("absence-deletes") && err == nil {
 		_, err = tx.Exec(ctx, "UPDATE "+t.name+" t SET _deleted_at = now() FROM sync_doubts d WHERE d.kind = $1 AND d.id = t.id AND d.reason <> 'older'", kind)
 		for _, of := range []string{"notes c SET _deleted_at = now() FROM dossiers p WHERE p.id = c.dossier_id", "stages c SET _deleted_at = now() FROM flows p WHERE p.id = c.flow_id",
 			"dossier_contacts c SET _deleted_at = now() FROM dossiers p WHERE p.id = c.dossier_id", "dossier_contacts c SET _deleted_at = now() FROM contacts p WHERE p.id = c.contact_id"} {
@@ -83,9 +83,9 @@ var defects = []defect{
 		}
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("nominate %s: %w", kind, err)
+		return fmt.Errorf("nominate %s: %w", kind, err)
 	}
-	err = tx.QueryRow`}},
+`}},
 	},
 	{
 		"no-retry-after", "a 429 is taken for an error like any other", []int{1},

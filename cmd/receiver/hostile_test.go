@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
@@ -339,7 +340,7 @@ func TestPromise1_Hostile42_TheSenderLeaves(t *testing.T) {
 	conn := r.dial(t)
 	fmt.Fprintf(conn, "%s%s", head(body, "Content-Length: "+strconv.Itoa(len(body))), body)
 	// It waits for the commit, then leaves without looking at the answer.
-	waitFor(t, func() bool { return r.count(t) == 1 })
+	eventually.True(t, "the commit", func() bool { return r.count(t) == 1 })
 	conn.(*net.TCPConn).SetLinger(0)
 	conn.Close()
 	if response := r.post(t, body); response.StatusCode != http.StatusOK || r.count(t) != 1 {
@@ -399,11 +400,11 @@ func TestPromise2_Hostile44_AnUnsignedFloodBesideSignedTraffic(t *testing.T) {
 			webhooksPath, leadgridapi.SignatureHeader, wrong, strings.Repeat("x", 100<<10))
 	}
 	// The large ones take turns, so that they cannot fill the memory.
-	waitFor(t, func() bool {
+	eventually.True(t, "large bodies to be turned away", func() bool {
 		_, metrics := r.ask(t, "/metrics")
 		return regexp.MustCompile(`leadgrid_webhooks_total{result="crowded",type="none"} [1-9]`).MatchString(metrics)
 	})
-	waitFor(t, func() bool { return floods.Load() > 200 })
+	eventually.True(t, "the flood", func() bool { return floods.Load() > 200 })
 	for i := range 100 {
 		began := time.Now()
 		if response := r.post(t, event(fmt.Sprintf("evt_44_%d", i))); response.StatusCode != http.StatusOK {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/postgres"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/settings"
@@ -56,7 +57,7 @@ func TestPromise2_Hostile20_SecretsRotateWithoutARestart(t *testing.T) {
 		}
 	}
 	write(t, path, "whsec_new")
-	waitFor(t, func() bool { return answer("whsec_old") == http.StatusUnauthorized })
+	eventually.True(t, "the old secret to be refused", func() bool { return answer("whsec_old") == http.StatusUnauthorized })
 	if got := answer("whsec_new"); got != http.StatusOK {
 		t.Errorf("after the rotation: status %d, want 200", got)
 	}
@@ -156,7 +157,7 @@ func TestPromise1_Hostile41_DatabaseDown(t *testing.T) {
 	if err := migrations.Up(t.Context(), pool.Config().ConnConfig, config.schemas()); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return receiver.ready(t) == nil })
+	eventually.True(t, "the receiver to be ready", func() bool { return receiver.ready(t) == nil })
 	if response := receiver.post(t, event("evt_41")); response.StatusCode != http.StatusOK {
 		t.Errorf("once it is there: status %d, want 200", response.StatusCode)
 	}
@@ -168,7 +169,7 @@ func TestPromise1_Hostile41_DatabaseDown(t *testing.T) {
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return receiver.ready(t) == nil })
+	eventually.True(t, "the receiver to be ready", func() bool { return receiver.ready(t) == nil })
 	for _, id := range []string{"evt_41", "evt_41_later"} {
 		if response := receiver.post(t, event(id)); response.StatusCode != http.StatusOK {
 			t.Errorf("%s after the restart: status %d, want 200", id, response.StatusCode)
@@ -267,7 +268,7 @@ func TestPromise1_SIGTERMAnswersWhatIsUnderWay(t *testing.T) {
 	}
 	answered := make(chan int, 1)
 	go func() { answered <- process.post(t, event("evt_term")).StatusCode }()
-	waitFor(t, func() bool {
+	eventually.True(t, "the event to wait for the lock", func() bool {
 		var waiting bool
 		err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waiting)
@@ -276,7 +277,7 @@ func TestPromise1_SIGTERMAnswersWhatIsUnderWay(t *testing.T) {
 	if err := process.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { // nobody new is let in, and those inside are still served
+	eventually.True(t, "new connections to be refused", func() bool { // nobody new is let in, and those inside are still served
 		_, err := process.send(t.Context(), http.MethodGet, "/", nil)
 		return err != nil
 	})

@@ -176,15 +176,3 @@ func (r *rig) kept(t *testing.T, body []byte) (kept string) {
 	}
 	return kept
 }
-
-func waitFor(t *testing.T, condition func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatal("waited in vain")
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}

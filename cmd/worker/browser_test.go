@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
@@ -31,7 +32,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	w.Seed(small)
 	w.env["ADMIN_PASSWORD"], w.env["SWEEP_INTERVAL"] = "look", "1h"
 	running := w.start(t)
-	waitFor(t, "the worker to be ready", func() bool { status, _ := running.get(t, "/readyz"); return status == http.StatusOK })
+	eventually.True(t, "the worker to be ready", func() bool { status, _ := running.get(t, "/readyz"); return status == http.StatusOK })
 	look := func(state, wanted string) {
 		t.Helper()
 		running.awaitPage(t, wanted)

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
@@ -20,7 +21,7 @@ func (w *world) write(t *testing.T, call string, args ...any) (id string) {
 
 func (w *world) awaitCommand(t *testing.T, id, state string) (leadgridID string) {
 	t.Helper()
-	waitFor(t, "command to be "+state, func() bool {
+	eventually.True(t, "command to be "+state, func() bool {
 		var now string
 		err := w.pool.QueryRow(t.Context(), `
 			SELECT CASE WHEN state = 'unknown' AND due_at IS NOT NULL THEN 'looked into' ELSE state END, coalesce(leadgrid_id, '')

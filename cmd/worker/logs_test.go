@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
@@ -57,7 +58,7 @@ func TestPromise14_NobodyInLogsOrMetrics(t *testing.T) {
 	traces := w.collectTraces(t)
 
 	worker, receiver := w.start(t), w.receive(t)
-	waitFor(t, "the worker to be ready", func() bool { status, _ := worker.get(t, "/readyz"); return status == http.StatusOK })
+	eventually.True(t, "the worker to be ready", func() bool { status, _ := worker.get(t, "/readyz"); return status == http.StatusOK })
 	event := func(id, kind, dossier string) {
 		t.Helper()
 		body := fmt.Sprintf(`{"id":%q,"type":%q,"created_at":"2026-01-01T00:00:00Z","data":{"id":%q,"dossier_id":%q,"name":"%s"}}`,
@@ -102,7 +103,7 @@ func TestPromise14_NobodyInLogsOrMetrics(t *testing.T) {
 	command(`SELECT create_contact($1, $2)`, canary+" again", late)
 	command(`SELECT create_dossier('candidate', $1, cv => $2)`, canary+" new", []byte("%PDF-1.4 "+canary))
 	command(`SELECT update_dossier($1, jsonb_build_object('name', $2::text))`, dossiers[0], canary+" changed")
-	waitFor(t, "the commands to come to an end", func() (ended bool) {
+	eventually.True(t, "the commands to come to an end", func() (ended bool) {
 		if err := w.pool.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE state = 'refused') = 1 AND count(*) FILTER (WHERE state = 'done') = 3
 			FROM commands`).Scan(&ended); err != nil {
 			t.Fatal(err)
@@ -124,7 +125,7 @@ func TestPromise14_NobodyInLogsOrMetrics(t *testing.T) {
 	}
 	event("evt_5", "dossier.updated", dossiers[0])
 	event("evt_6", "note.created", dossiers[1])
-	waitFor(t, "both jobs to fail", func() bool {
+	eventually.True(t, "both jobs to fail", func() bool {
 		var errors string
 		if err := w.pool.QueryRow(t.Context(),
 			`SELECT coalesce(string_agg(errors::text, ' '), '') FROM leadgrid_queue.river_job`).Scan(&errors); err != nil {
@@ -134,7 +135,7 @@ func TestPromise14_NobodyInLogsOrMetrics(t *testing.T) {
 		return strings.Contains(errors, "SQLSTATE P0001") && strings.Contains(errors, "SQLSTATE 23514")
 	})
 
-	waitFor(t, "the traces of both", func() bool {
+	eventually.True(t, "the traces of both", func() bool {
 		said["traces"] = traces.said()
 		return strings.Contains(said["traces"], "evt_6") && strings.Contains(said["traces"], "retried")
 	})

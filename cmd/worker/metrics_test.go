@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
@@ -83,15 +84,6 @@ func scrape(t *testing.T, admin string) map[string]*dto.MetricFamily {
 	if status != http.StatusOK {
 		t.Fatalf("/metrics answers %d: %s", status, body)
 	}
-	problems, err := promlint.New(strings.NewReader(body)).Lint()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, problem := range problems {
-		if strings.HasPrefix(problem.Metric, "leadgrid_") {
-			t.Errorf("lint: %s: %s", problem.Metric, problem.Text)
-		}
-	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
 	if err != nil {
@@ -120,6 +112,13 @@ func value(families map[string]*dto.MetricFamily, name string, labels ...string)
 // hold holds what a program exports against the page.
 func hold(t *testing.T, program string, families map[string]*dto.MetricFamily, page map[string]documented) {
 	t.Helper()
+	problems, err := promlint.NewWithMetricFamilies(slices.Collect(maps.Values(families))).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		t.Errorf("lint: %s: %s", problem.Metric, problem.Text)
+	}
 	for name, want := range page {
 		theirs := strings.HasPrefix(strings.ToLower(want.section), program) || want.section == "Both programs"
 		family := families[name]
@@ -261,7 +260,7 @@ func TestMetrics(t *testing.T) {
 	w.Seed(small)
 	traces := w.collectTraces(t)
 	worker, receiver := w.start(t), w.receive(t)
-	waitFor(t, "both to be ready", func() bool {
+	eventually.True(t, "both to be ready", func() bool {
 		return value(scrape(t, worker.admin), "leadgrid_ready") == 1 && value(scrape(t, receiver.admin), "leadgrid_ready") == 1
 	})
 
@@ -290,7 +289,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got map[string]*dto.MetricFamily
-	waitFor(t, "the event and the command to be done, and the sweep to show", func() bool {
+	eventually.True(t, "the event and the command to be done, and the sweep to show", func() bool {
 		got = scrape(t, worker.admin)
 		return value(got, "leadgrid_event_to_row_seconds") == 1 && value(got, "leadgrid_commands_ended_total", "state", "done") == 1 &&
 			value(got, "leadgrid_sweep_phase_progress_ratio", "kind", "full", "phase", "flows") == 0.5
@@ -321,7 +320,7 @@ func TestMetrics(t *testing.T) {
 	// From the webhook to the row: one trace, of both programs, which the metric that times it gives as an example.
 	const path = "receiver: webhook > receiver: store events > worker: leadgrid_events > worker: get_dossier"
 	var trace string
-	waitFor(t, "the event's trace", func() bool {
+	eventually.True(t, "the event's trace", func() bool {
 		for id, one := range traces.paths("get_dossier") {
 			trace = id
 			return one == path

@@ -12,6 +12,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
@@ -146,7 +147,7 @@ func TestReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.start(t)
-	waitFor(t, "the event to be processed", func() bool {
+	eventually.True(t, "the event to be processed", func() bool {
 		return w.one(t, `SELECT count(*)::text FROM sync_flushes WHERE done_at IS NULL`) == "0"
 	})
 	if _, err := w.pool.Exec(t.Context(), `UPDATE dossiers SET name = 'somebody else', _hash = 0 WHERE id = $1`, id); err != nil {
@@ -156,7 +157,7 @@ func TestReplay(t *testing.T) {
 	w.run(t, "replay", "--since", "yesterday").want(t, exitUsage, `--since "yesterday" is neither a time like`)
 	w.run(t, "replay", "--since", "1h", "--type", "note.created").want(t, 0, "0 events received since")
 	w.run(t, "replay", "--since", "1h", "--json").want(t, 0, `"events":1`)
-	waitFor(t, "the replay to heal the row", func() bool {
+	eventually.True(t, "the replay to heal the row", func() bool {
 		return w.one(t, `SELECT count(*)::text FROM dossiers WHERE name = 'somebody else'`) == "0"
 	})
 	w.wantEqual(t)

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
@@ -218,22 +218,6 @@ func send(t *testing.T, request *http.Request) (int, string) {
 	return response.StatusCode, string(body)
 }
 
-// waitFor waits for a condition, for at most a minute.
-func waitFor(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("waited too long for %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 // requests is how many a sweep has sent, as far as it has saved that.
 func (w *world) requests(t *testing.T, sweep int64) (n int) {
 	t.Helper()
@@ -246,12 +230,12 @@ func (w *world) requests(t *testing.T, sweep int64) (n int) {
 
 func (w *world) waitForRequests(t *testing.T, sweep int64, n int) {
 	t.Helper()
-	waitFor(t, "the sweep to get going", func() bool { return w.requests(t, sweep) >= n })
+	eventually.True(t, "the sweep to get going", func() bool { return w.requests(t, sweep) >= n })
 }
 
 func (w *world) waitForSweep(t *testing.T, id int64, state string) {
 	t.Helper()
-	waitFor(t, "the sweep to be "+state, func() bool {
+	eventually.True(t, "the sweep to be "+state, func() bool {
 		var now string
 		if err := w.pool.QueryRow(t.Context(), `SELECT state FROM sync_sweeps WHERE id = $1`, id).Scan(&now); err != nil {
 			t.Fatal(err)

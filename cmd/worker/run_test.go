@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
@@ -21,7 +22,7 @@ func TestRunWaitsForTheSchema(t *testing.T) {
 	if status, text := running.get(t, "/healthz"); status != http.StatusOK {
 		t.Errorf("/healthz = %d %s", status, text)
 	}
-	waitFor(t, "the worker to say what it waits for", func() bool { return strings.Contains(running.logged(), "run `worker migrate`") })
+	eventually.True(t, "the worker to say what it waits for", func() bool { return strings.Contains(running.logged(), "run `worker migrate`") })
 	status, text := running.get(t, "/readyz")
 	for _, line := range []string{"database: ok\n", "schema: the database schema is not up to date: run `worker migrate`\n", "jobs: not started yet\n"} {
 		if status != http.StatusServiceUnavailable || !strings.Contains(text, line) {
@@ -36,7 +37,7 @@ func TestRunWaitsForTheSchema(t *testing.T) {
 	}
 
 	w.run(t, "migrate").want(t, 0, "schema leadgrid is at version")
-	waitFor(t, "the worker to be ready", func() bool { status, _ := running.get(t, "/readyz"); return status == http.StatusOK })
+	eventually.True(t, "the worker to be ready", func() bool { status, _ := running.get(t, "/readyz"); return status == http.StatusOK })
 	if n := strings.Count(running.logged(), "run `worker migrate`"); n != 1 {
 		t.Errorf("it said %d times what it waited for, want once:\n%s", n, running.logged())
 	}
@@ -49,7 +50,7 @@ func TestRunStopsWhileItWaits(t *testing.T) {
 	w := newWorld(t, leadgridtest.Options{})
 	w.env["DATABASE_URL"] = "postgres://nobody@127.0.0.1:1/none"
 	running := w.start(t)
-	waitFor(t, "the worker to say what it waits for", func() bool { return strings.Contains(running.logged(), "waiting for the database") })
+	eventually.True(t, "the worker to say what it waits for", func() bool { return strings.Contains(running.logged(), "waiting for the database") })
 	if status, text := running.get(t, "/readyz"); status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz = %d %s", status, text)
 	}
@@ -69,7 +70,7 @@ func TestAdminPages(t *testing.T) {
 	w.env["ADMIN_PASSWORD"] = "river"
 	guarded := w.start(t)
 	for _, running := range []*running{open, guarded} {
-		waitFor(t, "the worker to be ready", func() bool { status, _ := running.get(t, "/readyz"); return status == http.StatusOK })
+		eventually.True(t, "the worker to be ready", func() bool { status, _ := running.get(t, "/readyz"); return status == http.StatusOK })
 	}
 	crossSite := func(r *http.Request) {
 		login("river")(r)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
@@ -42,7 +43,7 @@ func (w *world) trouble(t *testing.T) {
 // awaitPage returns the status page once it says a text: it is read anew only every other second.
 func (r *running) awaitPage(t *testing.T, text string) (page string) {
 	t.Helper()
-	waitFor(t, "the page to say "+text, func() bool {
+	eventually.True(t, "the page to say "+text, func() bool {
 		_, page = r.get(t, "/", login("look"))
 		return strings.Contains(html.UnescapeString(page), text)
 	})
@@ -55,7 +56,7 @@ func TestStatusPage(t *testing.T) {
 	w.Seed(small)
 	w.env["ADMIN_PASSWORD"], w.env["SWEEP_INTERVAL"] = "look", "1h"
 	running := w.start(t)
-	waitFor(t, "the worker to be ready", func() bool { status, _ := running.get(t, "/readyz"); return status == http.StatusOK })
+	eventually.True(t, "the worker to be ready", func() bool { status, _ := running.get(t, "/readyz"); return status == http.StatusOK })
 	shows := func(texts ...string) {
 		t.Helper()
 		page := running.awaitPage(t, texts[0])

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
@@ -248,7 +249,7 @@ func TestKeyRotatesWithoutARestart(t *testing.T) {
 
 	w.RevokeKey(w.Key())
 	w.run(t, "sync").want(t, 0, "sweep 2 is asked for")
-	waitFor(t, "the worker to say that it is refused", func() bool {
+	eventually.True(t, "the worker to say that it is refused", func() bool {
 		return strings.Contains(running.logged(), "LeadGrid refuses the API key (401)")
 	})
 	w.SetKey("lg_live_next", w.Organization)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
@@ -105,7 +106,7 @@ func (w *world) letAMinutePass(t *testing.T) {
 // awaitEvents waits until all flushes of events are processed.
 func (w *world) awaitEvents(t *testing.T) {
 	t.Helper()
-	waitFor(t, "all events to be processed", func() bool {
+	eventually.True(t, "all events to be processed", func() bool {
 		return w.count(t, `SELECT count(*) FROM sync_flushes WHERE done_at IS NULL`) == 0
 	}, func() string {
 		return w.text(t, `SELECT string_agg(kind || ' ' || state || ' ' || attempt || ' ' || coalesce(errors[array_upper(errors, 1)]->>'error', ''), E'\n')

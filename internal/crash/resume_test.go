@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
@@ -29,7 +30,7 @@ func TestPromise13_SweepGoesOnBehindNothingThatWasLost(t *testing.T) {
 		id := w.count(t, `SELECT max(id) FROM sync_sweeps`)
 		sweep := fmt.Sprintf(`FROM sync_sweeps WHERE id = %d`, id)
 		var came string
-		waitFor(t, "the sweep to commit a part of the notes", func() bool {
+		eventually.True(t, "the sweep to commit a part of the notes", func() bool {
 			came = w.text(t, `SELECT progress->>'after' `+sweep+` AND progress->>'phase' = 'notes'`)
 			return came != "" || w.count(t, `SELECT count(*) `+sweep+` AND state = 'done'`) > 0
 		}, w.worker.said.String)
@@ -43,7 +44,7 @@ func TestPromise13_SweepGoesOnBehindNothingThatWasLost(t *testing.T) {
 		lost := came != "" && w.text(t, `SELECT progress->>'after' `+sweep) < came
 		w.letAMinutePass(t)
 		w.worker.start(t)
-		waitFor(t, "the sweep to be done", func() bool { return w.count(t, `SELECT count(*) `+sweep+` AND state = 'done'`) > 0 }, w.worker.said.String)
+		eventually.True(t, "the sweep to be done", func() bool { return w.count(t, `SELECT count(*) `+sweep+` AND state = 'done'`) > 0 }, w.worker.said.String)
 		w.wantEqual(t)
 		t.Logf("crash %d: lost %v, at %q; %v", n, lost, came, time.Since(began).Round(time.Second))
 		if lost || t.Failed() {

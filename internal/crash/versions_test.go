@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
@@ -43,14 +44,14 @@ func TestPromise6_AnotherVersionGoesOn(t *testing.T) {
 				w.ask(t)
 				sweep := fmt.Sprintf(`FROM sync_sweeps WHERE id = %d`, w.count(t, `SELECT max(id) FROM sync_sweeps`))
 				done := func() bool { return w.count(t, `SELECT count(*) `+sweep+` AND state = 'done'`) > 0 }
-				waitFor(t, phase, func() bool {
+				eventually.True(t, phase, func() bool {
 					return done() || w.count(t, `SELECT count(*) `+sweep+` AND progress->>'phase' = '`+phase+`'`) > 0
 				}, first.said.String)
 				first.kill()
 				t.Logf("%s left it at %s", first.name, w.text(t, `SELECT concat_ws(' ', state, progress->>'phase', progress->>'walk', progress->>'after') `+sweep))
 				w.letAMinutePass(t)
 				second.start(t)
-				waitFor(t, "the sweep to be done", done, func() string {
+				eventually.True(t, "the sweep to be done", done, func() string {
 					return second.said.String() + w.text(t, `SELECT concat_ws(' ', state, message, progress::text) `+sweep)
 				})
 				w.wantEqual(t)

@@ -2,7 +2,6 @@ package crash_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/postgres"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
@@ -193,7 +193,7 @@ func (p *program) kill() {
 
 func (p *program) awaitReady(t *testing.T) {
 	t.Helper()
-	waitFor(t, "the "+p.name+" to be ready", func() bool {
+	eventually.True(t, "the "+p.name+" to be ready", func() bool {
 		response, err := http.Get("http://" + p.admin + "/readyz")
 		if err != nil {
 			return false
@@ -203,24 +203,9 @@ func (p *program) awaitReady(t *testing.T) {
 	}, p.said.String)
 }
 
-func waitFor(t *testing.T, what string, condition func() bool, why func() string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("waited too long for %s: %s", what, why())
-		case <-tick.C:
-		}
-	}
-}
-
 func (w *world) exec(t *testing.T, sql string) {
 	t.Helper()
-	waitFor(t, "the database", func() bool {
+	eventually.True(t, "the database", func() bool {
 		_, err := w.pool.Exec(t.Context(), sql)
 		var refused interface{ SQLState() string }
 		if errors.As(err, &refused) && refused.SQLState() != "57P03" && refused.SQLState() != "57P01" {

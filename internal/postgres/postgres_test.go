@@ -13,10 +13,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/postgres"
 )
 
@@ -162,7 +162,7 @@ func TestNothingStaysBehind(t *testing.T) {
 			if !lines.Scan() || strings.HasPrefix(lines.Text(), "failed") {
 				t.Fatalf("the helper said %q, %v", lines.Text(), lines.Err())
 			}
-			eventually(t, "the server's first file", func() bool { return len(entries(t, tmp)) > 0 })
+			eventually.True(t, "the server's first file", func() bool { return len(entries(t, tmp)) > 0 })
 			if !processWith(t, tmp) {
 				t.Error("no process has the folder among its arguments: this test would not see one that stays")
 			}
@@ -170,8 +170,8 @@ func TestNothingStaysBehind(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = cmd.Wait()
-			eventually(t, "the files to go", func() bool { return len(entries(t, tmp)) == 0 })
-			eventually(t, "the processes to end", func() bool { return !processWith(t, tmp) })
+			eventually.True(t, "the files to go", func() bool { return len(entries(t, tmp)) == 0 })
+			eventually.True(t, "the processes to end", func() bool { return !processWith(t, tmp) })
 			if left := entries(t, tmp); len(left) > 0 {
 				t.Errorf("made again: %v", left)
 			}
@@ -279,16 +279,5 @@ func wantEnded(t *testing.T, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("the server still runs: %v", err)
-	}
-}
-
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }

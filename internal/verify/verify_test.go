@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/verify"
@@ -65,20 +66,14 @@ func mirrored(t *testing.T, habits leadgridtest.Habits) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	eventually.True(t, "the sweep to be done", func() bool {
 		s, err := sweep.Load(t.Context(), w.pool, id)
-		switch {
-		case err != nil:
-			t.Fatal(err)
-		case s.State == sweep.Done:
-			return w
-		case s.Ended():
-			t.Fatalf("the sweep ended as %s", s.State)
+		if err != nil || s.Ended() && s.State != sweep.Done {
+			t.Fatalf("the sweep ended as %s: %v", s.State, err)
 		}
-		<-tick.C
-	}
+		return s.Ended()
+	})
+	return w
 }
 
 func (w *world) verify(t *testing.T, options verify.Options) *verify.Report {

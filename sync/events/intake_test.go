@@ -16,6 +16,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
@@ -163,7 +164,7 @@ func TestEventsThatWaitShareATransaction(t *testing.T) {
 	for i := range 120 {
 		others = append(others, add(t, intake, received(1+i%60))) // each twice
 	}
-	waitFor(t, func() bool { return intake.Waiting() == 120 })
+	eventually.True(t, "events to wait", func() bool { return intake.Waiting() == 120 })
 	release()
 	if got := <-first; got.err != nil {
 		t.Fatal(got.err)
@@ -202,9 +203,9 @@ func TestASecondTransactionBeginsBesideTheFirstOnlyForMany(t *testing.T) {
 	for i := range 7 {
 		all = append(all, add(t, intake, received(1+i)))
 	}
-	waitFor(t, func() bool { return intake.Waiting() == 7 }) // a second one would have taken the first of them
+	eventually.True(t, "events to wait", func() bool { return intake.Waiting() == 7 }) // a second one would have taken the first of them
 	all = append(all, add(t, intake, received(8)))
-	waitFor(t, func() bool { return intake.Waiting() == 0 })
+	eventually.True(t, "the transaction", func() bool { return intake.Waiting() == 0 })
 	release()
 	for _, one := range all {
 		if got := <-one; got.err != nil {
@@ -256,7 +257,7 @@ func TestARefusedValueHarmsNoOtherEvent(t *testing.T) {
 	for i := range 10 {
 		all = append(all, add(t, intake, received(i)))
 	}
-	waitFor(t, func() bool { return intake.Waiting() == 10 })
+	eventually.True(t, "events to wait", func() bool { return intake.Waiting() == 10 })
 	release()
 	<-first
 	for i, one := range all {
@@ -305,7 +306,7 @@ func TestFullIntakeRefuses(t *testing.T) {
 	for i := range 2 {
 		taken = append(taken, add(t, intake, received(1+i)))
 	}
-	waitFor(t, func() bool { return intake.Waiting() == 2 })
+	eventually.True(t, "events to wait", func() bool { return intake.Waiting() == 2 })
 	if _, err := intake.Add(t.Context(), received(3)); !errors.Is(err, events.ErrBusy) {
 		t.Errorf("Add to a full intake = %v, want ErrBusy", err)
 	}
@@ -333,7 +334,7 @@ func TestWhoeverLeavesGetsNoAnswerButIsStored(t *testing.T) {
 		t.Errorf("Add = %v, want context.Canceled", err)
 	}
 	release()
-	waitFor(t, func() bool { return count(t, pool) == 1 })
+	eventually.True(t, "the commit", func() bool { return count(t, pool) == 1 })
 }
 
 func TestCloseStoresWhatWasTaken(t *testing.T) {
@@ -345,12 +346,12 @@ func TestCloseStoresWhatWasTaken(t *testing.T) {
 	for i := range 20 {
 		taken = append(taken, add(t, intake, received(1+i)))
 	}
-	waitFor(t, func() bool { return intake.Waiting() == 20 })
+	eventually.True(t, "events to wait", func() bool { return intake.Waiting() == 20 })
 	var closing sync.WaitGroup
 	closing.Go(intake.Close)
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	waitFor(t, func() bool {
+	eventually.True(t, "the intake to close", func() bool {
 		_, err := intake.Add(gone, received(0))
 		return errors.Is(err, events.ErrClosed)
 	})
@@ -419,7 +420,7 @@ func hold(t *testing.T, pool *pgxpool.Pool) (release func()) {
 // waitForLock returns once somebody waits for a lock in this database.
 func waitForLock(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
-	waitFor(t, func() bool {
+	eventually.True(t, "the event to wait for the lock", func() bool {
 		var waiting bool
 		err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waiting)
@@ -428,18 +429,6 @@ func waitForLock(t *testing.T, pool *pgxpool.Pool) {
 		}
 		return waiting
 	})
-}
-
-func waitFor(t *testing.T, condition func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	for !condition() {
-		select {
-		case <-deadline:
-			t.Fatal("waited in vain")
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
 }
 
 func exec(t *testing.T, pool *pgxpool.Pool, sql string) {

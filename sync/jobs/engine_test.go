@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/simulate"
@@ -100,20 +101,6 @@ func (w *world) wantEqual(t *testing.T, options oracle.Options) {
 	}
 	for _, difference := range differences {
 		t.Error(difference)
-	}
-}
-
-// waitFor waits for a condition, for at most two minutes.
-func waitFor(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited too long for %s", what)
-		}
-		<-tick.C
 	}
 }
 
@@ -396,7 +383,7 @@ func TestPromise7_EqualFromEventsAlone(t *testing.T) {
 			if err := w.DrainWebhooks(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			waitFor(t, "every event to be processed and rechecked", func() bool {
+			eventually.True(t, "every event to be processed and rechecked", func() bool {
 				var left int
 				err := w.pool.QueryRow(t.Context(), `
 					SELECT count(*) FROM leadgrid_queue.river_job
@@ -437,7 +424,7 @@ func TestPromise5_DeletedByCommandIsSwept(t *testing.T) {
 	if _, err := w.pool.Exec(t.Context(), `SELECT delete_contact(id) FROM contacts LIMIT 1`); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the contact to be marked as deleted", func() (deleted bool) {
+	eventually.True(t, "the contact to be marked as deleted", func() (deleted bool) {
 		if err := w.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM contacts WHERE _deleted_at IS NOT NULL)`).Scan(&deleted); err != nil {
 			t.Fatal(err)
 		}
@@ -452,7 +439,7 @@ func TestPromise5_DeletedByCommandIsSwept(t *testing.T) {
 	if _, err := w.engine.River.Insert(t.Context(), tick{}, nil); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the scheduled sweep to be asked for", func() (asked bool) {
+	eventually.True(t, "the scheduled sweep to be asked for", func() (asked bool) {
 		err := w.pool.QueryRow(t.Context(),
 			`SELECT EXISTS (SELECT FROM sync_sweeps WHERE kind = 'scheduled' AND cardinality(resources) = $1)`, len(sweep.ResourceNames)).Scan(&asked)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
@@ -178,7 +179,7 @@ func TestPromise11_ErasedIsGoneFromEveryTable(t *testing.T) {
 			t.Errorf("the person was not planted in %s", table)
 		}
 	}
-	waitFor(t, "the planted events to be processed", func() bool { return count(t, w.pool, `SELECT count(*) FROM sync_flushes WHERE done_at IS NULL`) == 0 })
+	eventually.True(t, "the planted events to be processed", func() bool { return count(t, w.pool, `SELECT count(*) FROM sync_flushes WHERE done_at IS NULL`) == 0 })
 
 	erase := func(erasure mirror.Erasure) (certificate mirror.Certificate) {
 		t.Helper()

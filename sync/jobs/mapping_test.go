@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"testing"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/jobs"
@@ -35,7 +36,7 @@ func TestPromise12_MappedOutLandsNowhere(t *testing.T) {
 	before.Seed(leadgridtest.Size{Dossiers: 10, Contacts: 10, Links: 10, Notes: 10})
 	contact, _, _ := plant(t, before)
 	// Workers that do not know the new mapping have ended by the time it is applied.
-	waitFor(t, "the planted events to be processed", func() bool {
+	eventually.True(t, "the planted events to be processed", func() bool {
 		return count(t, before.pool, `SELECT count(*) FROM leadgrid_queue.river_job WHERE kind IN ('leadgrid_events', 'leadgrid_recheck') AND state <> 'completed'`) == 0
 	})
 	// What customers built on the tables must survive.

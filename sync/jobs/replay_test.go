@@ -9,6 +9,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
@@ -34,7 +35,7 @@ func TestReplayReadsAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	processed := func() bool { return count(t, w.pool, `SELECT count(*) FROM sync_flushes WHERE done_at IS NULL`) == 0 }
-	waitFor(t, "the event to be processed", processed)
+	eventually.True(t, "the event to be processed", processed)
 
 	for _, damage := range []string{
 		`UPDATE dossiers SET name = 'somebody else', _hash = 0`,
@@ -55,7 +56,7 @@ func TestReplayReadsAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		waitFor(t, "the replay to be processed", processed)
+		eventually.True(t, "the replay to be processed", processed)
 		w.wantEqual(t, oracle.Options{})
 	}
 }

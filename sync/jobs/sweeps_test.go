@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
@@ -26,7 +27,7 @@ func TestPromise8_AnOverdueSweepGetsALargerShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.start(t)
-	waitFor(t, "the sweep's share to rise", func() bool {
+	eventually.True(t, "the sweep's share to rise", func() bool {
 		status, err := w.engine.Budget.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -47,7 +48,7 @@ func TestASweepMakesRoomForAStop(t *testing.T) {
 	if err := w.engine.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the sweep to ask LeadGrid", func() bool { return len(w.Ledger()) > 0 })
+	eventually.True(t, "the sweep to ask LeadGrid", func() bool { return len(w.Ledger()) > 0 })
 	terminate()
 	<-w.engine.Stopped()
 	w.stop(t)
@@ -183,8 +184,8 @@ func TestPromise6_AnotherOrganizationForAMoment(t *testing.T) {
 			other.Seed(leadgridtest.Size{Dossiers: 5, Contacts: 5})
 			w.start(t)
 			id := w.request(t, sweep.Full)
-			waitFor(t, "the other organization to be asked", func() bool { return seen.Load() > 0 })
-			waitFor(t, "the sweep to end", func() bool {
+			eventually.True(t, "the other organization to be asked", func() bool { return seen.Load() > 0 })
+			eventually.True(t, "the sweep to end", func() bool {
 				if pauses, err := access.Pauses(t.Context(), w.pool); err == nil && len(pauses) > 0 {
 					w.SetKey(w.Key(), w.Organization)
 					if err := w.engine.Gate.ProbeNow(t.Context()); err != nil {
@@ -235,7 +236,7 @@ func (w *world) load(t *testing.T, id int64) *sweep.Sweep {
 
 func (w *world) ended(t *testing.T, id int64) (s *sweep.Sweep) {
 	t.Helper()
-	waitFor(t, "the sweep to end", func() bool {
+	eventually.True(t, "the sweep to end", func() bool {
 		s = w.load(t, id)
 		return s.Ended()
 	})

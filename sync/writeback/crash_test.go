@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
@@ -134,7 +135,7 @@ func TestPromise10_CreatedOnceOrFlagged(t *testing.T) {
 		}
 	})
 	kills, step := 0, max(wanted/25, 16)
-	w.waitFor(20*time.Minute, "commands to be settled", func() bool {
+	eventually.Within(w.t, 20*time.Minute, "the commands to be settled", func() bool {
 		var settled int
 		w.scan(`SELECT count(*) FROM commands WHERE state IN ('done', 'refused') OR state = 'unknown' AND due_at IS NULL`, &settled)
 		if settled >= (kills+1)*step && kills < 20 {
@@ -146,7 +147,7 @@ func TestPromise10_CreatedOnceOrFlagged(t *testing.T) {
 	})
 	t.Logf("%d commands settled in %s, with %d workers killed", len(cases), time.Since(began).Round(time.Millisecond), kills)
 	w.Change(func(s *leadgridtest.Settings) { s.Faults = leadgridtest.Faults{} })
-	w.waitFor(time.Minute, "commands to be confirmed", func() bool {
+	eventually.True(w.t, "the commands to be confirmed", func() bool {
 		var open int
 		w.scan(`SELECT count(*) FROM commands WHERE confirms > 0`, &open)
 		return open == 0

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/writeback"
@@ -264,7 +265,7 @@ func TestOrderOfCommitIsOrderOfSending(t *testing.T) {
 		_, err := early.Exec(context.Background(), `SELECT add_note($1, 'second')`, dossier)
 		written <- errors.Join(err, early.Commit(context.Background()))
 	}()
-	w.wait("second to wait for the first", func() (waiting bool) {
+	eventually.True(w.t, "the second to wait for the first", func() (waiting bool) {
 		w.scan(`SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`, &waiting)
 		return waiting
@@ -280,7 +281,7 @@ func TestOrderOfCommitIsOrderOfSending(t *testing.T) {
 		w.write(`add_note($1, $2)`, dossier, note)
 	}
 	w.start(options())
-	w.wait("notes", func() bool { return len(w.NoteIDs(dossier)) == len(want) })
+	eventually.True(w.t, "the notes", func() bool { return len(w.NoteIDs(dossier)) == len(want) })
 	for i, create := range w.Creates()[1:] {
 		if !strings.Contains(create.Body, want[i]) {
 			t.Errorf("carried out as number %d: %s", i+1, create.Body)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
@@ -347,7 +348,7 @@ func TestPromise10_WhatAnotherCommandMade(t *testing.T) {
 	var other string
 	f.meanwhile = func() {
 		other = w.write(`create_dossier('candidate', 'Ann', phone => '2')`)
-		w.wait("other dossier", func() bool { return w.load(other).State == "done" })
+		eventually.True(w.t, "the other dossier", func() bool { return w.load(other).State == "done" })
 	}
 	w.start(options())
 	if row := w.done(w.write(`create_dossier('candidate', 'Ann', phone => '1')`)); *row.LeadGridID == *w.load(other).LeadGridID {
@@ -393,7 +394,7 @@ func TestPromise10_CarriedOutLate(t *testing.T) {
 	if _, err := w.CreateDossier(leadgridtest.Fields{"name": "Ann"}); err != nil {
 		t.Fatal(err)
 	}
-	w.wait("twin to be found", func() bool { return w.load(id).Waiting })
+	eventually.True(w.t, "the twin to be found", func() bool { return w.load(id).Waiting })
 	if row := w.load(id); !strings.Contains(*row.Error, "ran more than once") {
 		t.Errorf("the row says %s", *row.Error)
 	}
@@ -423,7 +424,7 @@ func TestPromise10_CreateAndUploadAreToldApart(t *testing.T) {
 		}})
 		w.start(options())
 		id := w.write(`create_dossier('candidate', 'Ann', cv => '%PDF-1.7 Ann', cv_filename => 'ann.pdf')`)
-		w.wait("first attempt", func() bool { return w.load(id).State == "unknown" })
+		eventually.True(w.t, "the first attempt", func() bool { return w.load(id).State == "unknown" })
 		w.Change(func(s *leadgridtest.Settings) { s.Faults.UploadFails = 0 })
 		row := w.done(id)
 		if n := ran(w, "dossiers.create"); n != 1 {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
@@ -40,7 +41,7 @@ func TestPromise12_CommandsThatAreOverObeyTheMapping(t *testing.T) {
 	before := w.write(`create_contact('Zqxwv Before', email => 'before@qwyjibo.example')`) // under the default
 	stop := w.start(options())
 	w.done(before)
-	w.wait("first command to be confirmed", func() (over bool) { w.scan(`SELECT bool_and(confirms = 0) FROM commands`, &over); return over })
+	eventually.True(w.t, "the first command to be confirmed", func() (over bool) { w.scan(`SELECT bool_and(confirms = 0) FROM commands`, &over); return over })
 	stop()
 
 	w.under("contacts:\n  fields: {full_name: hash, email: domain, notes: leave out}\ndossiers:\n  fields: {name: hash, email: leave out, cv_url: leave out}\n" +
@@ -64,7 +65,7 @@ func TestPromise12_CommandsThatAreOverObeyTheMapping(t *testing.T) {
 		VALUES ('create_contact', 'refused', '{"full_name": "Zqxwv Quoted"}', 'LeadGrid answered 400: "Zqxwv Quoted" is no name', now())`); err != nil {
 		t.Fatal(err)
 	}
-	w.wait("commands to be held to the mapping", func() (over bool) { w.scan(`SELECT bool_and(mapped) FROM commands`, &over); return over })
+	eventually.True(w.t, "the commands to be held to the mapping", func() (over bool) { w.scan(`SELECT bool_and(mapped) FROM commands`, &over); return over })
 	said := w.commands()
 	for _, word := range []string{"zqxwv", "before@", "Before"} {
 		if strings.Contains(strings.ToLower(strings.ReplaceAll(said, "@qwyjibo.example", "")), strings.ToLower(word)) {
@@ -81,7 +82,7 @@ func TestPromise12_CommandsThatAreOverObeyTheMapping(t *testing.T) {
 	stop()
 	w.under("contacts:\n  fields: {full_name: hash, email: leave out, city: leave out}\n")
 	w.start(options())
-	w.wait("commands to be held to the next mapping", func() (over bool) { w.scan(`SELECT bool_and(mapped) FROM commands`, &over); return over })
+	eventually.True(w.t, "the commands to be held to the next mapping", func() (over bool) { w.scan(`SELECT bool_and(mapped) FROM commands`, &over); return over })
 	if said := w.commands(); strings.Contains(said, `"city": "Gent"`) || strings.Contains(said, "qwyjibo") {
 		t.Errorf("the commands still say where, and at which domain:\n%s", said)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/access"
@@ -47,7 +48,7 @@ func (w *rig) everything() (ids []string) {
 // confirmed waits until all reads that follow commands are made.
 func (w *rig) confirmed() {
 	w.t.Helper()
-	w.wait("commands to be confirmed", func() bool {
+	eventually.True(w.t, "the commands to be confirmed", func() bool {
 		var open int
 		w.scan(`SELECT count(*) FROM commands WHERE confirms > 0`, &open)
 		return open == 0
@@ -217,7 +218,7 @@ func TestPausedSendsNothing(t *testing.T) {
 	requests := len(w.Ledger())
 	var polled int64
 	w.scan(`SELECT calls FROM (SELECT xact_commit AS calls FROM pg_stat_database WHERE datname = current_database()) s`, &polled)
-	w.wait("worker to look several times", func() bool {
+	eventually.True(w.t, "the worker to look several times", func() bool {
 		var calls int64
 		w.scan(`SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()`, &calls)
 		return calls > polled+20
@@ -284,7 +285,7 @@ func TestARefusedKeyOnlyDelays(t *testing.T) {
 			w.done(w.write(`create_contact('Bob')`)) // so that the key is proved, and it is a command that is refused
 			refuse.off(w)
 			id := w.write(`create_contact('Ann')`)
-			w.wait("refusal", func() bool { return w.load(id).Error != nil })
+			eventually.True(w.t, "the refusal", func() bool { return w.load(id).Error != nil })
 			if row := w.load(id); row.State == "refused" || row.State == "unknown" || row.Attempts > 1 {
 				t.Errorf("it is %s after %d attempts", row.State, row.Attempts)
 			}
@@ -310,7 +311,7 @@ func TestAnotherOrganizationGetsNothing(t *testing.T) {
 	w.SetKey("lg_live_other", w.NewOrganization())
 	key.Store("lg_live_other")
 	id := w.write(`create_contact('Bob')`)
-	w.wait("refusal", func() bool { return w.load(id).Error != nil })
+	eventually.True(w.t, "the refusal", func() bool { return w.load(id).Error != nil })
 	if n := len(w.Creates()); n != before {
 		t.Error("something was created in another organization")
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
@@ -163,7 +164,7 @@ func (w *rig) load(id string) row {
 // settled waits until a command has come to an end, or to a person.
 func (w *rig) settled(id string) (r row) {
 	w.t.Helper()
-	w.wait("command to be settled", func() bool {
+	eventually.True(w.t, "the command to be settled", func() bool {
 		r = w.load(id)
 		return r.State == "done" || r.State == "refused" || r.Waiting
 	})
@@ -178,24 +179,6 @@ func (w *rig) done(id string) row {
 		w.t.Fatalf("the command is %s: %s", r.State, text(r.Error))
 	}
 	return r
-}
-
-func (w *rig) wait(what string, condition func() bool) {
-	w.t.Helper()
-	w.waitFor(time.Minute, what, condition)
-}
-
-func (w *rig) waitFor(most time.Duration, what string, condition func() bool) {
-	w.t.Helper()
-	deadline := time.Now().Add(most)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		if time.Now().After(deadline) {
-			w.t.Fatalf("waited too long for the %s", what)
-		}
-		<-tick.C
-	}
 }
 
 func (w *rig) scan(sql string, into ...any) {

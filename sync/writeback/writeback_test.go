@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
 )
 
@@ -63,7 +64,7 @@ func TestListensWithTheAddressOfNow(t *testing.T) {
 	o.Poll = time.Hour // only a notification makes the runner look
 	w.start(o)
 	w.pool = old
-	w.wait("runner to listen", func() bool {
+	eventually.True(w.t, "the runner to listen", func() bool {
 		var listening bool
 		w.scan(`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%')`, &listening)
 		return listening

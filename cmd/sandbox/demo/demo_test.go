@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"net"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/oracle"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi/leadgridtest"
@@ -80,19 +82,10 @@ func start(t *testing.T, env ...string) *show {
 	return s
 }
 
-// waitFor waits until the demo has said something, or not at all after a minute and a half.
+// waitFor waits until the demo has said something.
 func (s *show) waitFor(t *testing.T, text string) {
 	t.Helper()
-	deadline := time.After(90 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !strings.Contains(s.said(), text) {
-		select {
-		case <-deadline:
-			t.Fatalf("the demo never said %q:\n%s", text, s.said())
-		case <-tick.C:
-		}
-	}
+	eventually.True(t, fmt.Sprintf("the demo to say %q", text), func() bool { return strings.Contains(s.said(), text) }, s.said)
 }
 
 // wantNothingLeft looks for files, and for somebody who still listens.
@@ -192,13 +185,7 @@ func TestDemoIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = s.Wait() // returns when the last program has let go of our pipe
-	deadline := time.Now().Add(time.Minute)
-	for len(s.listening()) > 0 && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
-	if left := s.listening(); len(left) > 0 {
-		t.Errorf("somebody still listens on %v", left)
-	}
+	eventually.True(t, "everybody to stop listening", func() bool { return len(s.listening()) == 0 })
 }
 
 func TestDemoWithoutADatabase(t *testing.T) {

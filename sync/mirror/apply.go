@@ -77,6 +77,7 @@ func (a *Applied) Add(b Applied) {
 // row is a row of a mirrored table on its way through the reads that show it.
 type row struct {
 	key   []string // one text per key column
+	read  int64    // the last of ours that shows it
 	later int64    // the last read that has told about it, if one has that is later than any of ours
 	alone int64    // the last one of it alone, if that is later than any of ours
 

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -14,14 +15,24 @@ type state struct {
 	digest       string // of the mapping applied last
 	now          time.Time
 	adopted      bool
+	organization *string
+	ledger       ledger
 	parents      map[string]bool  // those that the mirror knows
 	gone         map[string]bool  // those of them that are marked as deleted
 	listed       map[string]int64 // the last complete read of parents' lists
-	organization *string
 	shape        shape
 	learned      map[string]bool // keys of the shape that are new
 	rows         []*row
-	entered      []entered // stages
+	byKey        map[string]*row // the same, by what the ledger calls them
+	entered      []entered       // stages
+}
+
+// ledger says where there is anything at all to be looked up about rows: each lookup of a page's keys costs more than to know.
+type ledger struct {
+	reads    bool // objects of the kind were read by their ids
+	later    bool // pages of the kind were read that began after ours
+	doubts   bool // rows of the kind are in doubt
+	erasures bool // people were erased
 }
 
 type doubt struct {
@@ -29,18 +40,67 @@ type doubt struct {
 	since  time.Time
 }
 
-// load locks the kind and reads, in one round trip, all that decides what may be written.
+// load locks the kind and reads all that decides what may be written: about the kind and the reads' parents first, then about rows.
 func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Read) (*state, error) {
 	s := &state{shape: make(shape), learned: make(map[string]bool), parents: make(map[string]bool), gone: make(map[string]bool), listed: make(map[string]int64)}
-	byGuardKey := make(map[string]*row)
-	var keys []string
-	parents := make(map[string]bool)
-	var last []int64 // that sighted each row
-	var sightings []*sighting
-	number := make(map[*row]int)
-	least := reads[0].Number
+	oldest := slices.MinFunc(reads, func(a, b *Read) int { return cmp.Compare(a.Number, b.Number) }).Number
+	s.gather(reads)
+	batch := &pgx.Batch{}
+	// Exclusive, because a page writes no ledger row per object that a read of one of them could collide with. All else comes
+	// behind it, as applying another mapping takes the same lock.
+	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, table.lock)
+	queueByIndex(batch, func() {
+		batch.Queue(whatThereIs, table.mapping.Kind, oldest).QueryRow(func(r pgx.Row) error {
+			return r.Scan(&s.digest, &s.now, &s.adopted, &s.organization, &s.ledger.reads, &s.ledger.later, &s.ledger.doubts, &s.ledger.erasures)
+		})
+	})
+	m.queueParents(batch, table, s, reads)
+	batch.Queue(`SELECT key, nulls FROM sync_shapes WHERE endpoint = $1`, reads[0].Endpoint).Query(func(r pgx.Rows) error {
+		var key string
+		var nulls bool
+		_, err := pgx.ForEachRow(r, []any{&key, &nulls}, func() error { s.shape[key] = nulls; return nil })
+		return err
+	})
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil || len(s.rows) == 0 {
+		return s, err
+	}
+	if err := table.loadRows(ctx, tx, s, reads, oldest); err != nil {
+		return nil, err
+	}
+	return s, m.restore(ctx, tx, table.mapping.Kind, s.rows)
+}
+
+const whatThereIs = `
+	SELECT (` + appliedMapping + `), now(), EXISTS (SELECT FROM sync_organization), (SELECT organization_id FROM sync_organization),
+	       EXISTS (SELECT FROM sync_reads WHERE kind = $1), EXISTS (SELECT FROM sync_pages WHERE kind = $1 AND observation >= $2),
+	       EXISTS (SELECT FROM sync_doubts WHERE kind = $1), EXISTS (SELECT FROM erasures)`
+
+// gather finds which rows the reads show.
+func (s *state) gather(reads []*Read) {
+	sightings := 0
 	for _, read := range reads {
-		least = min(least, read.Number)
+		sightings += len(read.sightings)
+	}
+	s.byKey = make(map[string]*row, sightings)
+	rows := make([]row, 0, sightings) // in one piece
+	for _, read := range reads {
+		for _, sighting := range read.sightings {
+			key := guardKey(sighting.key)
+			r := s.byKey[key]
+			if r == nil {
+				rows = append(rows, row{key: sighting.key})
+				r = &rows[len(rows)-1]
+				s.byKey[key], s.rows = r, append(s.rows, r)
+			}
+			sighting.row, r.read = r, max(r.read, read.Number)
+		}
+	}
+}
+
+// queueParents looks up the parents in whose lists the rows are, and when those were last read.
+func (m *Mirror) queueParents(batch *pgx.Batch, table *table, s *state, reads []*Read) {
+	parents := make(map[string]bool)
+	for _, read := range reads {
 		if read.Parent != "" {
 			parents[read.Parent] = true
 		}
@@ -48,100 +108,92 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 			if parent := table.parentIn(read, sighting); parent != "" {
 				parents[parent] = true
 			}
-			key := guardKey(sighting.key)
-			r := byGuardKey[key]
-			if r == nil {
-				r = &row{key: sighting.key}
-				byGuardKey[key], number[r] = r, len(keys)
-				s.rows, keys, last = append(s.rows, r), append(keys, key), append(last, read.Number)
-			}
-			sighting.row = r
-			last[number[r]] = max(last[number[r]], read.Number)
-			sightings = append(sightings, sighting)
 		}
 	}
-
-	batch := &pgx.Batch{}
-	// Exclusive, because a page writes no ledger row per object that a read of one of them could collide with.
-	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, table.lock)
-	// Only now, as applying another mapping takes the same lock.
-	batch.Queue(appliedMapping).QueryRow(func(r pgx.Row) error { return r.Scan(&s.digest) })
-	batch.Queue(`SELECT now()`).QueryRow(func(r pgx.Row) error { return r.Scan(&s.now) })
-	batch.Queue(`SELECT organization_id FROM sync_organization`).Query(func(r pgx.Rows) error {
-		for r.Next() {
-			s.adopted = true
-			if err := r.Scan(&s.organization); err != nil {
-				return err
-			}
-		}
-		return r.Err()
-	})
-	if len(parents) > 0 {
-		batch.Queue(`SELECT id, _deleted_at IS NOT NULL FROM `+m.tables[parentOf[table.mapping.Kind].kind].name+` WHERE id = ANY ($1)`, sortedKeys(parents)).
-			Query(func(r pgx.Rows) error {
-				var id string
-				var gone bool
-				_, err := pgx.ForEachRow(r, []any{&id, &gone}, func() error { s.parents[id], s.gone[id] = true, gone; return nil })
-				return err
-			})
-		batch.Queue(lastLists, LedgerKind(table.mapping.Kind), sortedKeys(parents)).Query(func(r pgx.Rows) error {
+	if len(parents) == 0 {
+		return
+	}
+	ids := sortedKeys(parents)
+	batch.Queue(`SELECT id, _deleted_at IS NOT NULL FROM `+m.tables[parentOf[table.mapping.Kind].kind].name+` WHERE id = ANY ($1)`, ids).
+		Query(func(r pgx.Rows) error {
 			var id string
-			var number int64
-			_, err := pgx.ForEachRow(r, []any{&id, &number, nil}, func() error { s.listed[id] = number; return nil })
+			var gone bool
+			_, err := pgx.ForEachRow(r, []any{&id, &gone}, func() error { s.parents[id], s.gone[id] = true, gone; return nil })
 			return err
 		})
-	}
-	batch.Queue(`SELECT key, nulls FROM sync_shapes WHERE endpoint = $1`, reads[0].Endpoint).Query(func(r pgx.Rows) error {
-		var key string
-		var nulls bool
-		_, err := pgx.ForEachRow(r, []any{&key, &nulls}, func() error { s.shape[key] = nulls; return nil })
-		return err
-	})
-	if len(s.rows) == 0 {
-		return s, tx.SendBatch(ctx, batch).Close()
-	}
-	// The numbers are of finished reads that began after ours.
-	batch.Queue(laterPages, table.mapping.Kind, keys, least).Query(func(r pgx.Rows) error {
-		var key string
+	batch.Queue(lastLists, LedgerKind(table.mapping.Kind), ids).Query(func(r pgx.Rows) error {
+		var id string
 		var number int64
-		_, err := pgx.ForEachRow(r, []any{&key, &number}, func() error {
-			byGuardKey[key].later = max(byGuardKey[key].later, number)
-			return nil
-		})
+		_, err := pgx.ForEachRow(r, []any{&id, &number, nil}, func() error { s.listed[id] = number; return nil })
 		return err
 	})
-	queueByIndex(batch, func() {
-		batch.Queue(laterReads, table.mapping.Kind, keys, least).Query(func(r pgx.Rows) error {
+}
+
+// loadRows reads, in one round trip, what there is of each row, and what the ledger says of it.
+func (t *table) loadRows(ctx context.Context, tx pgx.Tx, s *state, reads []*Read, oldest int64) error {
+	keys := make([]string, len(s.rows))
+	for i, row := range s.rows {
+		keys[i] = guardKey(row.key)
+	}
+	batch := &pgx.Batch{}
+	if s.ledger.later {
+		batch.Queue(laterPages, t.mapping.Kind, keys, oldest).Query(func(r pgx.Rows) error {
 			var key string
 			var number int64
 			_, err := pgx.ForEachRow(r, []any{&key, &number}, func() error {
-				row := byGuardKey[key]
-				row.alone, row.later = number, max(row.later, number)
+				s.byKey[key].later = max(s.byKey[key].later, number)
 				return nil
 			})
 			return err
 		})
-		table.queueProbe(batch, s.rows)
+	}
+	queueByIndex(batch, func() {
+		if s.ledger.reads {
+			batch.Queue(laterReads, t.mapping.Kind, keys, oldest).Query(func(r pgx.Rows) error {
+				var key string
+				var number int64
+				_, err := pgx.ForEachRow(r, []any{&key, &number}, func() error {
+					row := s.byKey[key]
+					row.alone, row.later = number, max(row.later, number)
+					return nil
+				})
+				return err
+			})
+		}
+		t.queueProbe(batch, s.rows)
 	})
-	table.queueSuppressed(batch, reads, sightings)
-	batch.Queue(clearDoubts, table.mapping.Kind, keys, last).Query(func(r pgx.Rows) error {
-		var key string
-		var d doubt
-		_, err := pgx.ForEachRow(r, []any{&key, &d.reason, &d.since}, func() error {
-			taken := d
-			byGuardKey[key].doubt = &taken
-			return nil
-		})
-		return err
-	})
+	if s.ledger.erasures {
+		t.queueSuppressed(batch, reads)
+	}
+	if s.ledger.doubts {
+		t.queueClearDoubts(batch, s, keys)
+	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, err
+		return err
 	}
 	for _, row := range s.rows {
 		row.isNew = !row.exists
 	}
-	table.fillPools(s, reads)
-	return s, m.restore(ctx, tx, table.mapping.Kind, s.rows)
+	t.fillPools(s, reads)
+	return nil
+}
+
+// queueClearDoubts takes back the doubts about rows that the reads show.
+func (t *table) queueClearDoubts(batch *pgx.Batch, s *state, keys []string) {
+	numbers := make([]int64, len(s.rows))
+	for i, row := range s.rows {
+		numbers[i] = row.read
+	}
+	batch.Queue(clearDoubts, t.mapping.Kind, keys, numbers).Query(func(r pgx.Rows) error {
+		var key string
+		var d doubt
+		_, err := pgx.ForEachRow(r, []any{&key, &d.reason, &d.since}, func() error {
+			taken := d
+			s.byKey[key].doubt = &taken
+			return nil
+		})
+		return err
+	})
 }
 
 func (t *table) queueProbe(batch *pgx.Batch, rows []*row) {

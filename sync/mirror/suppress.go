@@ -40,22 +40,22 @@ func (c *Certificate) suppress(ctx context.Context, tx pgx.Tx, dossiers []string
 // suppressed finds, by position, which of the ids are in erasures, and whether because LeadGrid had deleted them.
 const suppressed = `
 	SELECT k.n, e.reason = '` + ErasedUpstream + `' FROM unnest($1::text[]) WITH ORDINALITY AS k (id, n)
-	JOIN erasures e ON e.token = erasure_token($2, k.id)
-	WHERE EXISTS (SELECT FROM erasures)`
+	JOIN erasures e ON e.token = erasure_token($2, k.id)`
 
 // queueSuppressed looks up which of the sightings are about an erased person: only what remains may be stored of those, whatever
 // the read showed (promise 11). A contact or dossier that was erased because LeadGrid had deleted it, and that a later read
 // shows again, is back: LeadGrid was wrong, or undid the deletion.
-func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read, sightings []*sighting) {
+func (t *table) queueSuppressed(batch *pgx.Batch, reads []*Read) {
 	if !t.erasable() {
 		return
 	}
-	ids := make([]string, 0, len(sightings))
-	numbers := make([]int64, 0, len(sightings))
+	var sightings []*sighting
+	var ids []string
+	var numbers []int64
 	of := mappings.Dossiers
 	for _, read := range reads {
 		for _, s := range read.sightings {
-			numbers = append(numbers, read.Number)
+			sightings, numbers = append(sightings, s), append(numbers, read.Number)
 			id := s.row.id()
 			if t.mapping.Kind == mappings.Notes {
 				id = t.parentIn(read, s)

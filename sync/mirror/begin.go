@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -64,6 +65,7 @@ func (b *beginnings) ask(ctx context.Context, take func(ctx context.Context, n i
 // serve takes observations until nobody waits for one.
 func (b *beginnings) serve(ctx context.Context, take func(ctx context.Context, n int) ([]beginning, error)) {
 	for {
+		runtime.Gosched() // so that those who are about to ask come along
 		b.mu.Lock()
 		group := b.waiting
 		b.waiting, b.taking = nil, len(group) > 0

@@ -176,11 +176,12 @@ func (w *Sweeper) poolless(ctx context.Context, sweep int64) (ids []string, err 
 			SELECT key, p.filter IS NOT NULL AS pooled
 			FROM sync_pages p CROSS JOIN LATERAL unnest(p.keys) AS k (key)
 			WHERE p.sweep = $1 AND p.kind = 'contacts'
+		), unpooled AS MATERIALIZED ( -- none, as a rule: then the other list need not be looked into
+			SELECT id FROM contacts c
+			WHERE pool IS NOT NULL AND _deleted_at IS NULL
+			  AND NOT EXISTS (SELECT FROM seen WHERE key = hashtextextended(c.id, 0) AND pooled)
 		)
-		SELECT c.id FROM contacts c
-		WHERE c.pool IS NOT NULL AND c._deleted_at IS NULL
-		  AND NOT EXISTS (SELECT FROM seen WHERE key = hashtextextended(c.id, 0) AND pooled)
-		  AND EXISTS (SELECT FROM seen WHERE key = hashtextextended(c.id, 0) AND NOT pooled)
+		SELECT id FROM unpooled WHERE EXISTS (SELECT FROM seen WHERE key = hashtextextended(id, 0) AND NOT pooled)
 		LIMIT 1000`, sweep)
 		if err != nil {
 			return err

@@ -335,11 +335,17 @@ func (w *Sweeper) endPass(ctx context.Context, s *Sweep, l listing) (over bool, 
 type tally struct{ pass, fresh, union int }
 
 func (w *Sweeper) tally(ctx context.Context, sweep int64, l listing, pass int) (t tally, err error) {
+	const seen = ` FROM sync_pages p CROSS JOIN LATERAL unnest(p.keys) AS k (key)
+		WHERE p.sweep = $1 AND p.kind = $2 AND coalesce(p.filter, '') = $3`
+	if pass == 1 { // as a rule, and simpler to count
+		if err = w.pool.QueryRow(ctx, `SELECT count(DISTINCT key)`+seen, sweep, l.kind, l.filter).Scan(&t.pass); err != nil {
+			return t, fmt.Errorf("tally %s: %w", l.kind, err)
+		}
+		return tally{pass: t.pass, fresh: t.pass, union: t.pass}, nil
+	}
 	err = w.pool.QueryRow(ctx, `
 		WITH seen AS (
-			SELECT key, bool_or(p.pass = $4) AS now, bool_or(p.pass < $4) AS before
-			FROM sync_pages p CROSS JOIN LATERAL unnest(p.keys) AS k (key)
-			WHERE p.sweep = $1 AND p.kind = $2 AND coalesce(p.filter, '') = $3
+			SELECT key, bool_or(p.pass = $4) AS now, bool_or(p.pass < $4) AS before`+seen+`
 			GROUP BY key
 		)
 		SELECT count(*) FILTER (WHERE now), count(*) FILTER (WHERE now AND NOT before), count(*) FROM seen`,

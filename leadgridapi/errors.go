@@ -154,6 +154,21 @@ func (e *TransportError) Error() string {
 // Unwrap returns what the network said.
 func (e *TransportError) Unwrap() error { return e.Err }
 
+// Temporary reports whether a read that ended in err may succeed when it is sent again: LeadGrid is in trouble, or the network
+// is. A refusal, a rate limit included, is not temporary in that sense.
+func Temporary(err error) bool {
+	if errors.Is(err, ErrRedirect) {
+		return false
+	}
+	if refusal, ok := errors.AsType[*Error](err); ok {
+		// An answer without LeadGrid's own code came from something in between, or lost its body on the way.
+		return refusal.Status >= 500 || refusal.Code == "" && refusal.Status == http.StatusNotFound
+	}
+	_, lost := errors.AsType[*TransportError](err)
+	_, garbled := errors.AsType[*ProtocolError](err)
+	return lost || garbled
+}
+
 // Sent reports whether LeadGrid may have seen the request that ended in err. If
 // not, it is safe to send it again.
 func Sent(err error) bool {

@@ -386,3 +386,26 @@ func rawServer(t *testing.T, f func(net.Conn)) string {
 	}()
 	return l.Addr().String()
 }
+
+func TestTemporary(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want bool
+	}{
+		{&leadgridapi.Error{Status: 500, Code: "internal"}, true},
+		{&leadgridapi.Error{Status: 503}, true},
+		{&leadgridapi.Error{Status: 404}, true}, // a proxy's
+		{&leadgridapi.Error{Status: 404, Code: "not_found"}, false},
+		{&leadgridapi.Error{Status: 401, Code: "unauthorized"}, false},
+		{&leadgridapi.RateLimitError{Err: &leadgridapi.Error{Status: 429, Code: "rate_limited"}}, false},
+		{&leadgridapi.TransportError{Err: io.ErrUnexpectedEOF}, true},
+		{&leadgridapi.ProtocolError{Status: 200, Err: io.ErrUnexpectedEOF}, true},
+		{&leadgridapi.ProtocolError{Status: 302, Err: leadgridapi.ErrRedirect}, false},
+		{context.Canceled, false},
+		{nil, false},
+	} {
+		if got := leadgridapi.Temporary(test.err); got != test.want {
+			t.Errorf("%v: %v, want %v", test.err, got, test.want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/metric"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/events"
 )
@@ -72,6 +73,8 @@ type metrics struct {
 	flushErrors  prometheus.Counter
 }
 
+var upToTenSeconds = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
 // newMetrics registers the receiver's metrics, all counters at zero, so that an alert sees the first increase too.
 func newMetrics(registerer prometheus.Registerer) *metrics {
 	factory := promauto.With(registerer)
@@ -80,14 +83,8 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Name: "leadgrid_webhooks_total",
 			Help: "Webhooks answered, by result and event type.",
 		}, []string{"result", "type"}),
-		duration: factory.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "leadgrid_webhook_duration_seconds",
-			Help:    "From a webhook's header being read to its answer, by result.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
-			NativeHistogramMinResetDuration: time.Hour,
-		}, []string{"result"}),
+		duration: factory.NewHistogramVec(metric.Seconds("leadgrid_webhook_duration_seconds",
+			"From a webhook's header being read to its answer, by result.", upToTenSeconds), []string{"result"}),
 		lastAccepted: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "leadgrid_webhook_last_accepted_timestamp_seconds",
 			Help: "When this replica last answered 2xx to an event; 0 if it has not yet.",
@@ -104,7 +101,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		flushSeconds: factory.NewHistogram(prometheus.HistogramOpts{
 			Name:    "leadgrid_webhook_flush_duration_seconds",
 			Help:    "How long a transaction that stores events takes, attempts that failed included.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+			Buckets: upToTenSeconds,
 		}),
 		flushErrors: factory.NewCounter(prometheus.CounterOpts{
 			Name: "leadgrid_webhook_flush_errors_total",

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/metric"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 )
 
@@ -63,14 +64,9 @@ func watchAPI(baseURL string, registerer prometheus.Registerer) *http.Client {
 			Name: "leadgrid_api_requests_total",
 			Help: "Requests sent to LeadGrid, by operation and HTTP status, or error where no answer came.",
 		}, []string{"operation", "code"}),
-		duration: factory.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "leadgrid_api_request_duration_seconds",
-			Help:    "From sending a request to LeadGrid to the end of its answer.",
-			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
-			NativeHistogramMinResetDuration: time.Hour,
-		}, []string{"operation"}),
+		duration: factory.NewHistogramVec(metric.Seconds("leadgrid_api_request_duration_seconds",
+			"From sending a request to LeadGrid to the end of its answer.",
+			[]float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}), []string{"operation"}),
 	}
 	if u, err := url.Parse(baseURL); err == nil { // or the client says what is wrong with it
 		m.base = strings.TrimRight(u.EscapedPath(), "/")

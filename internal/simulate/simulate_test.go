@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 50, "how many seeds to simulate")
+	seeds = flag.Int("seeds", 100, "how many seeds to simulate")
 	first = flag.Uint64("first", 1, "the first seed")
 	scale = flag.Int("scale", 1, "how much there is of everything, rows and edits")
 	// Seeds wait much, for replicas, rate windows and queues.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
@@ -32,7 +31,7 @@ func ask[T any](ctx context.Context, v *verifier, send func() (T, error)) (T, er
 			wait = limited.RetryAfter
 		} else {
 			v.requests.Add(1)
-			if err == nil || !passes(err) || try == mostTries {
+			if err == nil || !leadgridapi.Temporary(err) || try == mostTries {
 				return answer, err
 			}
 			wait = v.options.Pause << try / 16
@@ -44,19 +43,6 @@ func ask[T any](ctx context.Context, v *verifier, send func() (T, error)) (T, er
 		case <-time.After(wait):
 		}
 	}
-}
-
-// passes reports whether the next try may succeed.
-func passes(err error) bool {
-	if errors.Is(err, leadgridapi.ErrRedirect) {
-		return false
-	}
-	if refusal, ok := errors.AsType[*leadgridapi.Error](err); ok {
-		return refusal.Status >= 500 || refusal.Status == http.StatusNotFound && refusal.Code == ""
-	}
-	_, lost := errors.AsType[*leadgridapi.TransportError](err)
-	_, garbled := errors.AsType[*leadgridapi.ProtocolError](err)
-	return lost || garbled
 }
 
 // pager reads one page of a list.

@@ -83,18 +83,7 @@ type Engine struct {
 
 // New builds an Engine. It does not touch the database.
 func New(config Config) (*Engine, error) {
-	if config.Log == nil {
-		config.Log = slog.New(slog.DiscardHandler)
-	}
-	if config.Registerer == nil {
-		config.Registerer = prometheus.NewRegistry()
-	}
-	if config.Sweep.Interval == 0 {
-		config.Sweep.Interval = time.Hour
-	}
-	if config.EventJobs == 0 {
-		config.EventJobs = 8
-	}
+	config = config.withDefaults()
 	e := &Engine{
 		Gate:     access.New(config.Pool, config.ProbeEvery),
 		Mirror:   mirror.New(config.Pool, mirror.Options{Mapping: config.Mapping, Lag: config.Lag, QueueSchema: config.QueueSchema}),
@@ -106,56 +95,27 @@ func New(config Config) (*Engine, error) {
 	e.Budget = budget.New(config.Pool, budget.Options{
 		SweepShare: e.urgency.share, Registerer: config.Registerer, Logger: config.Log,
 	})
-	observer := observe.New(config.API, e.Mirror, e.Gate).WithPause(cmp.Or(config.Pause, observe.DefaultPause))
+	observer := observe.New(config.API, e.Mirror, e.Gate).WithPause(config.Pause)
 	metrics := newMetrics(config.Registerer)
-	eventObserver := observer.WithLimiter(e.Budget.Share(budget.Events))
-	sweepObserver := observer.WithLimiter(patient{e.Budget.Share(budget.Sweeps)}).WithReport(metrics.sweptRows(config.Pool))
-	processor := events.NewProcessor(eventObserver.WithReport(metrics.wrote(causeEvent)), Fatal)
-	rechecker := events.NewProcessor(eventObserver.WithReport(metrics.wrote(causeRecheck)), Fatal)
-
-	// Every kind is registered on every client: the one that is elected leader rescues jobs of all kinds.
-	workers := river.NewWorkers()
-	river.AddWorker(workers, &eventsWorker{processor: processor, lag: e.Mirror.Lag(), log: config.Log, metrics: metrics})
-	river.AddWorker(workers, &recheckWorker{processor: rechecker, log: config.Log})
-	river.AddWorker(workers, &sweepWorker{
-		sweeper: sweep.New(sweepObserver, config.Sweep), stopping: e.stopping, log: config.Log, metrics: metrics,
-	})
-	river.AddWorker(workers, &tickWorker{pool: config.Pool, interval: config.Sweep.Interval})
-	river.AddWorker(workers, &retentionWorker{pool: config.Pool, limits: config.Retention, log: config.Log})
-
 	queues := map[string]river.QueueConfig{
 		SweepQueue: {MaxWorkers: 1, FetchCooldown: 5 * time.Millisecond},
 	}
-	var periodic []*river.PeriodicJob
 	if !config.SweepsOnly {
-		config.Writeback.Registerer, config.Writeback.Log = config.Registerer, config.Log
-		config.Writeback.SweepContacts = e.sweepContacts
-		share := e.Budget.Share(budget.WriteBack)
-		e.writes = writeback.New(config.Pool, config.API.WithLimiter(share),
-			observer.WithLimiter(share).WithReport(metrics.wrote(causeWriteBack)), e.Gate, config.Writeback)
 		queues[events.Queue] = river.QueueConfig{MaxWorkers: config.EventJobs, FetchCooldown: time.Millisecond}
 		queues[RecheckQueue] = river.QueueConfig{MaxWorkers: 2}
 		queues[river.QueueDefault] = river.QueueConfig{MaxWorkers: 2}
-		if config.Retention != (retention.Limits{}) {
-			periodic = append(periodic, retentionJob())
-		}
-		if !config.NoSchedule {
-			periodic = append(periodic, river.NewPeriodicJob(river.PeriodicInterval(time.Minute),
-				func() (river.JobArgs, *river.InsertOpts) {
-					return tickArgs{}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByPeriod: time.Minute, ByState: activeStates}}
-				}, nil))
-		}
+		e.writes = e.writeback(config, observer, metrics)
 	}
 	client, err := river.NewClient(riverpgxv5.New(config.Pool), &river.Config{
 		Schema:               config.QueueSchema,
 		Queues:               queues,
-		Workers:              workers,
-		PeriodicJobs:         periodic,
+		Workers:              e.workers(config, observer, metrics),
+		PeriodicJobs:         periodicJobs(config),
 		JobTimeout:           jobTimeout,
 		RescueStuckJobsAfter: jobTimeout + 15*time.Second,
 		SoftStopTimeout:      10 * time.Second,
 		MaxAttempts:          maxAttempts,
-		RetryPolicy:          retryPolicy{cmp.Or(config.RetryPause, time.Second)},
+		RetryPolicy:          retryPolicy{config.RetryPause},
 		FetchCooldown:        5 * time.Millisecond,
 		Middleware:           []rivertype.Middleware{quiet, metrics.watch(), traced},
 		Logger:               slog.New(atLeast{slog.LevelWarn, config.Log.Handler()}),
@@ -165,6 +125,62 @@ func New(config Config) (*Engine, error) {
 	}
 	e.River = client
 	return e, nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	c.Pause = cmp.Or(c.Pause, observe.DefaultPause)
+	c.RetryPause = cmp.Or(c.RetryPause, time.Second)
+	c.Sweep.Interval = cmp.Or(c.Sweep.Interval, time.Hour)
+	c.EventJobs = cmp.Or(c.EventJobs, 8)
+	return c
+}
+
+// workers are those of every kind, on every client: the one that is elected leader rescues jobs of all kinds.
+func (e *Engine) workers(config Config, observer *observe.Observer, metrics *metrics) *river.Workers {
+	forEvents := observer.WithLimiter(e.Budget.Share(budget.Events))
+	forSweeps := observer.WithLimiter(patient{e.Budget.Share(budget.Sweeps)}).WithReport(metrics.sweptRows(config.Pool))
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &eventsWorker{
+		processor: events.NewProcessor(forEvents.WithReport(metrics.wrote(causeEvent)), fatal),
+		lag:       e.Mirror.Lag(), log: config.Log, metrics: metrics,
+	})
+	river.AddWorker(workers, &recheckWorker{
+		processor: events.NewProcessor(forEvents.WithReport(metrics.wrote(causeRecheck)), fatal), log: config.Log,
+	})
+	river.AddWorker(workers, &sweepWorker{
+		sweeper: sweep.New(forSweeps, config.Sweep), stopping: e.stopping, log: config.Log, metrics: metrics,
+	})
+	river.AddWorker(workers, &tickWorker{pool: config.Pool, interval: config.Sweep.Interval})
+	river.AddWorker(workers, &retentionWorker{pool: config.Pool, limits: config.Retention, log: config.Log})
+	return workers
+}
+
+// writeback sets up what carries out commands.
+func (e *Engine) writeback(config Config, observer *observe.Observer, metrics *metrics) *writeback.Runner {
+	share, options := e.Budget.Share(budget.WriteBack), config.Writeback
+	options.Registerer, options.Log, options.SweepContacts = config.Registerer, config.Log, e.sweepContacts
+	return writeback.New(config.Pool, config.API.WithLimiter(share),
+		observer.WithLimiter(share).WithReport(metrics.wrote(causeWriteBack)), e.Gate, options)
+}
+
+// periodicJobs are those that the elected leader inserts.
+func periodicJobs(config Config) (periodic []*river.PeriodicJob) {
+	if config.SweepsOnly {
+		return nil
+	}
+	if config.Retention != (retention.Limits{}) {
+		periodic = append(periodic, retentionJob())
+	}
+	if !config.NoSchedule {
+		periodic = append(periodic, tickJob())
+	}
+	return periodic
 }
 
 // activeStates are the states in which a job still will run or is running. River's default for uniqueness also counts

@@ -13,6 +13,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/metric"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/redact"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
@@ -70,10 +71,7 @@ type metrics struct {
 func newMetrics(registerer prometheus.Registerer) *metrics {
 	factory := promauto.With(registerer)
 	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
-		return factory.NewHistogramVec(prometheus.HistogramOpts{
-			Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.005, 2.5, 13), // 5 ms to 5 min
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
-		}, labels)
+		return factory.NewHistogramVec(metric.Seconds(name, help, prometheus.ExponentialBuckets(0.005, 2.5, 13)), labels) // 5 ms to 5 min
 	}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return factory.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)

@@ -15,10 +15,10 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
 
-// Outcome turns what a job met into what River does with it; nowhere else is that decided. What must only wait comes
+// forRiver turns what a job met into what River does with it; nowhere else is that decided. What must only wait comes
 // back by itself and uses up no attempt: a spent budget, a refusal by LeadGrid, a replica that lags. Anything else is
 // retried with growing pauses.
-func Outcome(err error) error {
+func forRiver(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -62,8 +62,8 @@ func refused(err error) bool {
 		errors.Is(err, leadgridapi.ErrForbidden) || errors.Is(err, mirror.ErrOtherOrganization)
 }
 
-// Fatal reports an error that every other request would meet as well, so that going on makes no sense.
-func Fatal(err error) bool {
+// fatal reports an error that every other request would meet as well, so that going on makes no sense.
+func fatal(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}

@@ -35,5 +35,5 @@ func (w *retentionWorker) Work(ctx context.Context, _ *river.Job[retentionArgs])
 	report, err := retention.Apply(ctx, w.pool, w.limits)
 	w.log.LogAttrs(ctx, level(err), "retention", slog.Int64("events", report.Events), slog.Int64("commands", report.Commands),
 		slog.Int64("history", report.History), slog.Int64("sweeps", report.Sweeps), slog.Int64("reads", report.Reads), reason(err))
-	return Outcome(err)
+	return forRiver(err)
 }

@@ -47,7 +47,7 @@ func (w *eventsWorker) Work(ctx context.Context, job *river.Job[events.FlushArgs
 	}
 	w.log.LogAttrs(ctx, level(err), "events processed", slog.Int64("flush", job.Args.Flush), slog.Int("dossiers", report.Dossiers),
 		slog.Int("read", report.Read), slog.Int("changed", report.Changed), reason(err))
-	return Outcome(err)
+	return forRiver(err)
 }
 
 // recheckWorker reads again what a flush's events pointed to.
@@ -61,7 +61,7 @@ func (w *recheckWorker) Work(ctx context.Context, job *river.Job[events.RecheckA
 	report, err := w.processor.Recheck(ctx, job.Args.Flush)
 	w.log.LogAttrs(ctx, level(err), "events rechecked", slog.Int64("flush", job.Args.Flush), slog.Int("read", report.Read),
 		slog.Int("changed", report.Changed), reason(err))
-	return Outcome(err)
+	return forRiver(err)
 }
 
 // sweepWorker works on a sweep for a while and comes back until it has ended.
@@ -92,7 +92,7 @@ func (w *sweepWorker) Work(ctx context.Context, job *river.Job[sweep.Args]) erro
 	if err == nil && more {
 		return river.JobSnooze(0)
 	}
-	return Outcome(err)
+	return forRiver(err)
 }
 
 var errStopping = errors.New("the worker stops")
@@ -116,6 +116,13 @@ type tickArgs struct{}
 
 // Kind is stored with every job: it never changes.
 func (tickArgs) Kind() string { return "leadgrid_tick" }
+
+// tickJob asks every minute.
+func tickJob() *river.PeriodicJob {
+	return river.NewPeriodicJob(river.PeriodicInterval(time.Minute), func() (river.JobArgs, *river.InsertOpts) {
+		return tickArgs{}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByPeriod: time.Minute, ByState: activeStates}}
+	}, nil)
+}
 
 type tickWorker struct {
 	river.WorkerDefaults[tickArgs]

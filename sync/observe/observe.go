@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -96,7 +95,7 @@ const mostTries = 4
 func ask[T any](ctx context.Context, o *Observer, scope string, send func() (T, error)) (answer T, at mirror.Observation, err error) {
 	answer, err = backoff.Retry(ctx, func() (T, error) {
 		answer, err := askOnce(ctx, o, scope, &at, send)
-		if err != nil && !Transient(err) {
+		if err != nil && !leadgridapi.Temporary(err) {
 			return answer, backoff.Permanent(err)
 		}
 		return answer, err
@@ -108,20 +107,6 @@ func (o *Observer) pauses() backoff.BackOff {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval = o.pause
 	return pauses
-}
-
-// Transient reports whether the next try may succeed: the trouble is LeadGrid's own, or the network's.
-func Transient(err error) bool {
-	if errors.Is(err, leadgridapi.ErrRedirect) {
-		return false
-	}
-	if refusal, ok := errors.AsType[*leadgridapi.Error](err); ok {
-		// An answer without LeadGrid's own code came from something in between, or lost its body on the way.
-		return refusal.Status >= 500 || refusal.Code == "" && refusal.Status == http.StatusNotFound
-	}
-	_, lost := errors.AsType[*leadgridapi.TransportError](err)
-	_, garbled := errors.AsType[*leadgridapi.ProtocolError](err)
-	return lost || garbled
 }
 
 func askOnce[T any](ctx context.Context, o *Observer, scope string, at *mirror.Observation, send func() (T, error)) (answer T, err error) {

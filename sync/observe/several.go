@@ -25,7 +25,7 @@ func (o *Observer) Several(ctx context.Context, kind mappings.Kind, ids []string
 	answers := make([]mirror.Read, len(ids))
 	one := func(ctx context.Context, i int) error {
 		read, err := o.get(ctx, kind, ids[i])
-		if errors.Is(err, leadgridapi.ErrNotFound) || err != nil && Transient(err) {
+		if errors.Is(err, leadgridapi.ErrNotFound) || err != nil && leadgridapi.Temporary(err) {
 			return nil
 		}
 		answers[i] = read

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
@@ -66,7 +67,7 @@ func (w *Sweeper) readOnce(ctx context.Context, s *Sweep, kind mappings.Kind, id
 	group.SetLimit(readers)
 	one := func(ctx context.Context, i int) (err error) {
 		results[i], err = read(ctx, ids[i])
-		if err != nil && observe.Transient(err) {
+		if err != nil && leadgridapi.Temporary(err) {
 			failures[i] = err
 			return nil
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/mirror"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/observe"
@@ -74,7 +75,7 @@ func (w *Sweeper) startReading(ctx context.Context, kind mappings.Kind, ids []st
 		case a.err == nil:
 		case ctx.Err() != nil:
 			a.err = context.Cause(ctx)
-		case observe.Transient(a.err):
+		case leadgridapi.Temporary(a.err):
 			a.failed, a.err = a.err, nil
 		default:
 			cancel(a.err)

@@ -1,10 +1,10 @@
 package writeback
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/leadgrid-sync/leadgrid-sync/internal/metric"
 )
 
 // metrics counts what this replica's runner did. How many commands are open is read from the table, by cmd/worker.
@@ -23,12 +23,8 @@ func newMetrics(registerer prometheus.Registerer, isPaused bool) *metrics {
 			Name: "leadgrid_commands_ended_total",
 			Help: "Write-back commands that came to an end here: done, refused, or unknown and left to a person.",
 		}, []string{"operation", "state"}),
-		seconds: factory.NewHistogram(prometheus.HistogramOpts{
-			Name:                        "leadgrid_command_seconds",
-			Help:                        "Time from a command's being written to LeadGrid's answer.",
-			Buckets:                     prometheus.ExponentialBuckets(0.01, 2, 14),
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
-		}),
+		seconds: factory.NewHistogram(metric.Seconds("leadgrid_command_seconds",
+			"Time from a command's being written to LeadGrid's answer.", prometheus.ExponentialBuckets(0.01, 2, 14))),
 	}
 	for _, operation := range Operations {
 		for _, state := range []State{Done, Refused, Unknown} {

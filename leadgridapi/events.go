@@ -30,6 +30,11 @@ const maxName = 255
 // takes at least that. The reference does not say how long ids may be.
 const maxID = 2000
 
+var (
+	errNoID     = fmt.Errorf("no id of 1 to %d bytes", maxName)
+	errLongType = fmt.Errorf("a type of more than %d bytes", maxName)
+)
+
 // An Event is the body of a webhook. LeadGrid does not promise that Data holds the
 // whole object, nor that events arrive once or in order: treat an event as a hint
 // to read what it names.
@@ -63,9 +68,14 @@ type Event struct {
 //     1000 digits when written out.
 //   - It must have an id, a string of 1 to 255 bytes. The type may be missing or
 //     unknown, but not longer than that.
+//
+// With ErrOddEvent comes what can be made out all the same, without an ID: it may
+// still say what to read. Of a body whose keys or values are doubtful that is no
+// StageID, and texts may hold U+0000; of one that is not JSON it is nothing.
 func ParseEvent(body []byte) (Event, error) {
-	if err := checkJSON(body); err != nil {
-		return Event{}, fmt.Errorf("%w: %w", ErrOddEvent, err)
+	odd := checkJSON(body)
+	if odd != nil && !json.Valid(body) {
+		return Event{}, fmt.Errorf("%w: %w", ErrOddEvent, odd)
 	}
 	var e Event
 	for key, value := range members(body) {
@@ -80,14 +90,22 @@ func ParseEvent(body []byte) (Event, error) {
 			e.Data = value
 		}
 	}
-	if e.ID == "" || len(e.ID) > maxName {
-		return Event{}, fmt.Errorf("%w: no id of 1 to %d bytes", ErrOddEvent, maxName)
-	}
-	if len(e.Type) > maxName {
-		return Event{}, fmt.Errorf("%w: a type of more than %d bytes", ErrOddEvent, maxName)
-	}
 	e.readData()
-	return e, nil
+	switch {
+	case odd != nil:
+		e.StageID = ""
+	case e.ID == "" || len(e.ID) > maxName:
+		odd = errNoID
+	case len(e.Type) > maxName:
+		odd = errLongType
+	default:
+		return e, nil
+	}
+	e.ID = ""
+	if len(e.Type) > maxName {
+		e.Type = ""
+	}
+	return e, fmt.Errorf("%w: %w", ErrOddEvent, odd)
 }
 
 // readData finds the ids in Data.

@@ -114,6 +114,32 @@ func TestOddEvents(t *testing.T) {
 	}
 }
 
+// An odd event still says what to read, where that can be made out: to leave it unread would leave the mirror behind.
+func TestPromise12_OddEventsSayWhatToRead(t *testing.T) {
+	event := func(start, data string) string {
+		return `{` + start + `"type": "dossier.stage_changed", "data": {"id": "d_1", "stage_id": "s_1", ` + data + `}}`
+	}
+	const id = `"id": "evt_1", `
+	deep := strings.Repeat("[", 70) + strings.Repeat("]", 70)
+	for _, test := range []struct{ name, body, dossier, stage string }{
+		{"two fields that differ in case", event(id, `"custom": {"Budget": 1, "budget": 2}`), "d_1", ""},
+		{"a key twice", event(id, `"a": [{"b": 1, "b": 2}]`), "d_1", ""},
+		{"ID beside id", event(id, `"ID": "d_2"`), "d_1", ""},
+		{"nested deep", event(id, `"a": `+deep), "d_1", ""},
+		{"an absurd number", event(id, `"a": 1e99999`), "d_1", ""},
+		{"no id", event("", `"a": 1`), "d_1", "s_1"},
+		{"a number for an id", event(`"id": 7, `, `"a": 1`), "d_1", "s_1"},
+		{"cut short", event(id, `"a": 1`)[:70], "", ""},
+		{"followed by something", event(id, `"a": 1`) + "x", "", ""},
+		{"an array", `[` + event(id, `"a": 1`) + `]`, "", ""},
+	} {
+		e, err := leadgridapi.ParseEvent([]byte(test.body))
+		if !errors.Is(err, leadgridapi.ErrOddEvent) || e.ID != "" || e.DossierID != test.dossier || e.StageID != test.stage {
+			t.Errorf("%s: got %+v, %v", test.name, e, err)
+		}
+	}
+}
+
 // Looking for doubled keys must not take a time that grows with their square. A
 // machine would have to be a hundred times slower than ours to fail here.
 func TestManyKeys(t *testing.T) {

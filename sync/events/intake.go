@@ -254,14 +254,14 @@ func (in *Intake) flush(batch []*arrival, deadline time.Time) error {
 func newRow(received Received, mapping *mappings.Mapping) row {
 	r := row{raw: received.Body, digest: sha256.Sum256(received.Body), receivedAt: received.At}
 	event, err := leadgridapi.ParseEvent(received.Body)
-	r.id = event.ID
-	if err != nil {
+	if err != nil { // what the event names is followed all the same
 		r.odd = strings.TrimPrefix(err.Error(), leadgridapi.ErrOddEvent.Error()+": ")
-		// A body that Postgres cannot hold as JSON is kept as bytes, but we still want the dossier that the event names.
 		if fits, same := mappings.Storable(received.Body); !same {
-			event, _ = leadgridapi.ParseEvent(fits) // empty if more than that is odd
+			event, _ = leadgridapi.ParseEvent(fits)
+			event.ID = ""
 		}
 	}
+	r.id = event.ID
 	r.eventType, r.createdAt, r.dossierID, r.stageID = event.Type, event.CreatedAt, event.DossierID, event.StageID
 	if r.id == "" {
 		r.id = bodyID(r.digest)

@@ -82,6 +82,28 @@ func TestAddKeepsOddEventsAsBytes(t *testing.T) {
 	}
 }
 
+// What cannot be relied on is kept as bytes, and yet names the dossier to read.
+func TestPromise7_OddEventsAreFollowed(t *testing.T) {
+	pool := pgtest.New(t)
+	intake := newIntake(t, pool, events.Options{})
+	for _, body := range []string{
+		`{"id":"evt_1","type":"dossier.updated","data":{"id":"d_1","custom":{"Budget":1,"budget":2}}}`,
+		`{"id":"evt_2","type":"dossier.updated","data":{"id":"d_1","name":"\u0000","k":1,"k":2}}`,
+		`{"id":3,"type":"dossier.updated","data":{"id":"d_1"}}`,
+		"{\"id\":\"evt_4\",\"type\":\"dossier.updated\",\"data\":{\"id\":\"d_1\",\"name\":\"\xff\"}}",
+	} {
+		got, err := intake.Add(t.Context(), events.Received{Body: []byte(body), At: time.Now()})
+		if err != nil || got.Odd == "" {
+			t.Fatalf("Add(%q) = %+v, %v, want it odd", body, got, err)
+		}
+		var dossier string
+		err = pool.QueryRow(t.Context(), `SELECT dossier_id FROM webhook_events WHERE id = $1 AND type = 'dossier.updated'`, got.ID).Scan(&dossier)
+		if err != nil || dossier != "d_1" {
+			t.Errorf("%q names %q, %v", body, dossier, err)
+		}
+	}
+}
+
 func TestPromise1_NoAckWithoutCommit(t *testing.T) {
 	pool := pgtest.New(t)
 	intake := newIntake(t, pool, events.Options{})

@@ -51,8 +51,8 @@ func (d Database) Problems() (problems []string) {
 		problems = append(problems, "DATABASE_URL is not the address of a Postgres database: write postgres://user:password@host:5432/database")
 	}
 	for _, schema := range [][2]string{{"LEADGRID_SCHEMA", d.Schema}, {"LEADGRID_QUEUE_SCHEMA", d.QueueSchema}} {
-		if !schemaName.MatchString(schema[1]) {
-			problems = append(problems, fmt.Sprintf("%s: %q is no name for a schema: use lower-case letters, digits and _, 46 at most", schema[0], schema[1]))
+		if !schemaName.MatchString(schema[1]) || strings.HasPrefix(schema[1], "pg_") {
+			problems = append(problems, fmt.Sprintf("%s: %q is no name for a schema: use lower-case letters, digits and _, 46 at most, and not pg_ in front", schema[0], schema[1]))
 		}
 	}
 	if d.Schema == d.QueueSchema {
@@ -71,12 +71,18 @@ type API struct {
 }
 
 // Problems implements [Checker].
-func (a API) Problems() []string {
-	if _, err := leadgridapi.New(a.BaseURL, "any key"); err != nil {
-		return []string{"LEADGRID_BASE_URL is not the address of an API: write it like https://leadgrid.io/api/v1"}
+func (a API) Problems() (problems []string) {
+	if !apiKey.MatchString(a.Key.Value()) {
+		problems = append(problems, "LEADGRID_API_KEY holds a blank, a line break or something else that no key holds: give one key and nothing else")
 	}
-	return nil
+	if _, err := leadgridapi.New(a.BaseURL, "any key"); err != nil {
+		problems = append(problems, "LEADGRID_BASE_URL is not the address of an API: write it like https://leadgrid.io/api/v1")
+	}
+	return problems
 }
+
+// apiKey matches what fits into a header behind the word Bearer.
+var apiKey = regexp.MustCompile(`^[!-~]*$`)
 
 // Webhook says how to recognize authentic webhooks.
 type Webhook struct {
@@ -159,7 +165,13 @@ type Admin struct {
 }
 
 // Problems implements [Checker].
-func (a Admin) Problems() []string { return addressProblems("ADMIN_ADDR", a.Addr) }
+func (a Admin) Problems() []string {
+	problems := addressProblems("ADMIN_ADDR", a.Addr)
+	if strings.Contains(a.User, ":") {
+		problems = append(problems, "ADMIN_USER must not contain a colon: browsers end the name there")
+	}
+	return problems
+}
 
 func addressProblems(name, address string) []string {
 	_, port, err := net.SplitHostPort(address)

@@ -197,7 +197,15 @@ func TestLoadChecksTheRulesOfGroups(t *testing.T) {
 		},
 		"a schema's name": {
 			map[string]string{"LEADGRID_SCHEMA": "Lead Grid"},
-			[]string{`LEADGRID_SCHEMA: "Lead Grid" is no name for a schema: use lower-case letters, digits and _, 46 at most`},
+			[]string{`LEADGRID_SCHEMA: "Lead Grid" is no name for a schema: use lower-case letters, digits and _, 46 at most, and not pg_ in front`},
+		},
+		"a schema of Postgres' own": {
+			map[string]string{"LEADGRID_QUEUE_SCHEMA": "pg_queue"},
+			[]string{`LEADGRID_QUEUE_SCHEMA: "pg_queue" is no name for a schema: use lower-case letters, digits and _, 46 at most, and not pg_ in front`},
+		},
+		"two keys in one": {
+			map[string]string{"LEADGRID_API_KEY": "lg_live_a\nlg_live_b"},
+			[]string{"LEADGRID_API_KEY holds a blank, a line break or something else that no key holds: give one key and nothing else"},
 		},
 		"one schema for both": {
 			map[string]string{"LEADGRID_SCHEMA": "both", "LEADGRID_QUEUE_SCHEMA": "both"},
@@ -343,7 +351,7 @@ func TestSecretFollowsItsFile(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, version), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		write(t, filepath.Join(dir, version, "key"), "key of "+version+"\n")
+		write(t, filepath.Join(dir, version, "key"), "key-of-"+version+"\n")
 	}
 	link := func(target, name string) {
 		t.Helper()
@@ -365,22 +373,22 @@ func TestSecretFollowsItsFile(t *testing.T) {
 				t.Errorf("key = %q, want %q", got, value)
 			}
 		}
-		want("key of v1")
+		want("key-of-v1")
 		link("v2", "..data")
-		want("key of v1") // looked at a moment ago
+		want("key-of-v1") // looked at a moment ago
 		time.Sleep(time.Second)
-		want("key of v2")
+		want("key-of-v2")
 		write(t, filepath.Join(dir, "v2", "key"), "")
 		time.Sleep(time.Second)
-		want("key of v2") // half-written
+		want("key-of-v2") // half-written
 		if err := os.Remove(filepath.Join(dir, "v2", "key")); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		want("key of v2")
-		write(t, filepath.Join(dir, "v2", "key"), "key of v3")
+		want("key-of-v2")
+		write(t, filepath.Join(dir, "v2", "key"), "key-of-v3")
 		time.Sleep(time.Second)
-		want("key of v3")
+		want("key-of-v3")
 	})
 }
 

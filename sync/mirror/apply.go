@@ -275,7 +275,7 @@ func (t *table) keyIn(object fields, room []string) (key, left []string) {
 	n := len(t.mapping.Key)
 	key = room[:n:n]
 	for i, name := range t.mapping.Key {
-		if key[i], _ = mappings.TextOf(object.get(name)); key[i] == "" {
+		if key[i], _ = mappings.TextOf(object.get(name)); key[i] == "" || key[i] == "." || key[i] == ".." { // which no path can name
 			return nil, room
 		}
 	}

@@ -359,11 +359,11 @@ func TestPromise12_OddValuesLandAndAreKept(t *testing.T) {
 	f.want("unknown field", f.one(`SELECT _raw->'planet'->>'x' FROM dossiers`), "\uFFFD")
 	f.want("original", f.one(`SELECT convert_from(_original, 'UTF8') FROM dossiers`), object)
 
-	applied := f.apply(list(f.begin(), `{"id":"d2"}`, `{"name":"nobody"}`, `7`, `null`))
-	if applied.Odd != 3 {
-		t.Errorf("Odd = %d, want 3", applied.Odd)
+	applied := f.apply(list(f.begin(), `{"id":"d2"}`, `{"id":".."}`, `{"name":"nobody"}`, `7`, `null`))
+	if applied.Odd != 4 {
+		t.Errorf("Odd = %d, want 4", applied.Odd)
 	}
-	f.want("kept aside", f.one(`SELECT string_agg(convert_from(body, 'UTF8'), ' ' ORDER BY body) FROM sync_oddities`), `7 null {"name":"nobody"}`)
+	f.want("kept aside", f.one(`SELECT string_agg(convert_from(body, 'UTF8'), ' ' ORDER BY body) FROM sync_oddities`), `7 null {"id":".."} {"name":"nobody"}`)
 }
 
 func TestPromise5_NotesGoAfterTwoCompleteReadsOnly(t *testing.T) {

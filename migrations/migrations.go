@@ -53,10 +53,21 @@ func Up(ctx context.Context, config *pgx.ConnConfig, schemas Schemas) error {
 	if _, err := locker.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey); err != nil {
 		return fmt.Errorf("wait for other migrations: %w", err)
 	}
-	for _, schema := range []string{schemas.Mirror, schemas.Queue} {
-		if err := createSchema(ctx, locker, schema); err != nil {
-			return err
-		}
+	var encoding string
+	if err := locker.QueryRow(ctx, `SHOW server_encoding`).Scan(&encoding); err != nil {
+		return fmt.Errorf("look at the database's encoding: %w", err)
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("the database is encoded in %s, which cannot hold what LeadGrid holds: create one with ENCODING 'UTF8'", encoding)
+	}
+	if err := createSchema(ctx, locker, schemas.Queue); err != nil {
+		return err
+	}
+	if err := claimQueue(ctx, locker, schemas); err != nil {
+		return err
+	}
+	if err := createSchema(ctx, locker, schemas.Mirror); err != nil {
+		return err
 	}
 	if err := upMirror(ctx, config, schemas.Mirror); err != nil {
 		return fmt.Errorf("migrate schema %s: %w", schemas.Mirror, err)
@@ -78,6 +89,31 @@ func createSchema(ctx context.Context, conn *pgx.Conn, name string) error {
 	}
 	if _, err := conn.Exec(ctx, `CREATE SCHEMA `+pgx.Identifier{name}.Sanitize()); err != nil {
 		return fmt.Errorf("create schema %s: %w", name, err)
+	}
+	return nil
+}
+
+// claimQueue notes whose queue it is: the workers of two mirrors would take each other's jobs.
+func claimQueue(ctx context.Context, conn *pgx.Conn, schemas Schemas) error {
+	table := pgx.Identifier{schemas.Queue, "leadgrid_mirror"}.Sanitize()
+	var owner string
+	err := conn.QueryRow(ctx, `SELECT schema FROM `+table).Scan(&owner)
+	switch {
+	case isUndefined(err):
+		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `CREATE TABLE `+table+` (schema text NOT NULL)`); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, `INSERT INTO `+table+` VALUES ($1)`, schemas.Mirror)
+			return err
+		})
+	case err == nil && owner != schemas.Mirror:
+		return fmt.Errorf("the queue in schema %s belongs to the mirror in schema %s, not to the one in %s: "+
+			"set LEADGRID_QUEUE_SCHEMA to a schema of its own, or correct %s if the mirror's schema was renamed",
+			schemas.Queue, owner, schemas.Mirror, table)
+	}
+	if err != nil {
+		return fmt.Errorf("note whose queue schema %s is: %w", schemas.Queue, err)
 	}
 	return nil
 }

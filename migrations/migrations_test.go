@@ -45,6 +45,40 @@ func TestUpFromZeroTwiceAndByFiveAtOnce(t *testing.T) {
 	}
 }
 
+// The workers of two mirrors that share a queue would take each other's jobs, and leave them undone.
+func TestTwoMirrorsCannotShareAQueue(t *testing.T) {
+	pool := pgtest.Empty(t)
+	ctx, config := t.Context(), pool.Config().ConnConfig
+	if err := migrations.Up(ctx, config, schemas); err != nil {
+		t.Fatal(err)
+	}
+	err := migrations.Up(ctx, config, migrations.Schemas{Mirror: "leadgrid_b", Queue: schemas.Queue})
+	if err == nil || !strings.Contains(err.Error(), "belongs to the mirror in schema leadgrid, not to the one in leadgrid_b: set LEADGRID_QUEUE_SCHEMA") {
+		t.Errorf("Up = %v", err)
+	}
+	var made bool
+	if err := pool.QueryRow(ctx, `SELECT to_regnamespace('leadgrid_b') IS NOT NULL`).Scan(&made); err != nil || made {
+		t.Errorf("its schema was made: %v, %v", made, err)
+	}
+	if err := migrations.Up(ctx, config, migrations.Schemas{Mirror: "leadgrid_b", Queue: "leadgrid_queue_b"}); err != nil {
+		t.Errorf("with a queue of its own: %v", err)
+	}
+}
+
+func TestDatabaseMustHoldEveryText(t *testing.T) {
+	pool := pgtest.Empty(t)
+	ctx, config := t.Context(), pool.Config().ConnConfig.Copy()
+	name := config.Database + "_ascii"
+	if _, err := pool.Exec(ctx, `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'`); err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Exec(context.WithoutCancel(ctx), `DROP DATABASE `+name+` WITH (FORCE)`)
+	config.Database = name
+	if err := migrations.Up(ctx, config, schemas); err == nil || !strings.Contains(err.Error(), "create one with ENCODING 'UTF8'") {
+		t.Errorf("Up = %v", err)
+	}
+}
+
 func appliedSteps(t *testing.T, ctx context.Context, pool *pgxpool.Pool) (n int64) {
 	t.Helper()
 	if err := pool.QueryRow(ctx, `SELECT count(*) FROM leadgrid.sync_migrations`).Scan(&n); err != nil {

@@ -18,9 +18,11 @@ var sessionDefaults = map[string]string{
 	// A process that is frozen or cut off inside a transaction holds locks that all others wait for. No transaction of ours waits
 	// for anything but the database.
 	"idle_in_transaction_session_timeout": "15s",
-	"tcp_keepalives_idle":                 "15",
-	"tcp_keepalives_interval":             "5",
-	"tcp_keepalives_count":                "3",
+	// Ours are written for it; a stricter default of the database's would fail those that meet, again and again.
+	"default_transaction_isolation": "read committed",
+	"tcp_keepalives_idle":           "15",
+	"tcp_keepalives_interval":       "5",
+	"tcp_keepalives_count":          "3",
 }
 
 // PoolConfig configures a pool whose search_path is the mirror's schema. Each new connection reads DATABASE_URL anew for its

@@ -19,7 +19,13 @@ func database(secret settings.Secret) settings.Database {
 }
 
 func TestOpen(t *testing.T) {
-	pool, err := database(settings.NewSecret(pgtest.URL(t))).Open(t.Context(), "test of settings")
+	url := pgtest.URL(t)
+	_, err := pgtest.Open(t, url).Exec(t.Context(), `DO $$ BEGIN
+		EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := database(settings.NewSecret(url)).Open(t.Context(), "test of settings")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,10 +38,11 @@ func TestOpen(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), "SELECT FROM dossiers"); err != nil {
 		t.Errorf("an unqualified name: %v", err)
 	}
-	var timeout string
-	err = pool.QueryRow(t.Context(), "SELECT current_setting('idle_in_transaction_session_timeout')").Scan(&timeout)
-	if err != nil || timeout != "15s" {
-		t.Errorf("a frozen process holds its locks for %s, %v", timeout, err)
+	var timeout, isolation string
+	err = pool.QueryRow(t.Context(), "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('transaction_isolation')").
+		Scan(&timeout, &isolation)
+	if err != nil || timeout != "15s" || isolation != "read committed" {
+		t.Errorf("a frozen process holds its locks for %s, transactions are %s, %v", timeout, isolation, err)
 	}
 	if got := pool.Config().MaxConns; got != 7 {
 		t.Errorf("MaxConns = %d, want 7", got)

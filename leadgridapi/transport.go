@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -105,7 +106,6 @@ func (c *Client) newHTTPRequest(r request, key string) (*http.Request, error) {
 // read reads an answer's body, or turns the answer into an error.
 func (c *Client) read(resp *http.Response, r request, key string, seen Observation) (answer, error) {
 	a := answer{request: r, status: resp.StatusCode}
-	var err error
 	switch {
 	case a.status >= 400:
 		// The status is enough for a refusal, even if the body is lost on the way.
@@ -114,12 +114,19 @@ func (c *Client) read(resp *http.Response, r request, key string, seen Observati
 	case a.status >= 300:
 		return answer{}, a.misunderstood(redirectTo(resp))
 	}
-	a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	if err != nil {
+	buffer := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(buffer)
+	buffer.Reset()
+	if _, err := buffer.ReadFrom(io.LimitReader(resp.Body, maxBody+1)); err != nil {
 		return answer{}, a.misunderstood(fmt.Errorf("reading the body: %w", withoutSecrets(err, key)))
 	}
-	if len(a.body) > maxBody {
+	if buffer.Len() > maxBody {
 		return answer{}, a.misunderstood(fmt.Errorf("the body is larger than %d MiB", maxBody>>20))
 	}
+	a.body = bytes.Clone(buffer.Bytes())
 	return a, nil
 }
+
+// buffers are for bodies of unknown length: a buffer that grew for one page
+// takes the next one without growing again.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
 // state is what the database knew when reads were applied, and what they have made of it so far.
@@ -16,7 +18,7 @@ type state struct {
 	now          time.Time
 	adopted      bool
 	organization *string
-	ledger       ledger
+	rare         rare
 	parents      map[string]bool  // those that the mirror knows
 	gone         map[string]bool  // those of them that are marked as deleted
 	listed       map[string]int64 // the last complete read of parents' lists
@@ -27,9 +29,8 @@ type state struct {
 	entered      []entered       // stages
 }
 
-// ledger says where there is anything at all to be looked up about rows: each lookup of a page's keys costs more than to know.
-type ledger struct {
-	reads    bool // objects of the kind were read by their ids
+// rare says what there is to be looked up about rows at all: to look up the keys of pages costs more than to know.
+type rare struct {
 	later    bool // pages of the kind were read that began after ours
 	doubts   bool // rows of the kind are in doubt
 	erasures bool // people were erased
@@ -40,19 +41,23 @@ type doubt struct {
 	since  time.Time
 }
 
-// load locks the kind and reads all that decides what may be written: about the kind and the reads' parents first, then about rows.
+// load locks the kind and reads, in one round trip, all that decides what may be written; in another one what is rare.
 func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Read) (*state, error) {
 	s := &state{shape: make(shape), learned: make(map[string]bool), parents: make(map[string]bool), gone: make(map[string]bool), listed: make(map[string]int64)}
 	oldest := slices.MinFunc(reads, func(a, b *Read) int { return cmp.Compare(a.Number, b.Number) }).Number
-	s.gather(reads)
+	keys := s.gather(reads)
 	batch := &pgx.Batch{}
 	// Exclusive, because a page writes no ledger row per object that a read of one of them could collide with. All else comes
 	// behind it, as applying another mapping takes the same lock.
 	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, table.lock)
 	queueByIndex(batch, func() {
 		batch.Queue(whatThereIs, table.mapping.Kind, oldest).QueryRow(func(r pgx.Row) error {
-			return r.Scan(&s.digest, &s.now, &s.adopted, &s.organization, &s.ledger.reads, &s.ledger.later, &s.ledger.doubts, &s.ledger.erasures)
+			return r.Scan(&s.digest, &s.now, &s.adopted, &s.organization, &s.rare.later, &s.rare.doubts, &s.rare.erasures)
 		})
+		if len(keys) > 0 {
+			table.queueProbe(batch, s.rows)
+			s.queueLater(batch, laterReads, table.mapping.Kind, keys, oldest)
+		}
 	})
 	m.queueParents(batch, table, s, reads)
 	batch.Queue(`SELECT key, nulls FROM sync_shapes WHERE endpoint = $1`, reads[0].Endpoint).Query(func(r pgx.Rows) error {
@@ -61,22 +66,44 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 		_, err := pgx.ForEachRow(r, []any{&key, &nulls}, func() error { s.shape[key] = nulls; return nil })
 		return err
 	})
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil || len(s.rows) == 0 {
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil || len(keys) == 0 {
 		return s, err
 	}
-	if err := table.loadRows(ctx, tx, s, reads, oldest); err != nil {
+	if err := table.loadRare(ctx, tx, s, reads, keys, oldest); err != nil {
 		return nil, err
 	}
+	for _, row := range s.rows {
+		row.isNew = !row.exists
+	}
+	table.fillPools(s, reads)
 	return s, m.restore(ctx, tx, table.mapping.Kind, s.rows)
+}
+
+// loadRare looks up, where there is anything of the kind, what else decides about rows.
+func (t *table) loadRare(ctx context.Context, tx pgx.Tx, s *state, reads []*Read, keys []string, oldest int64) error {
+	batch := &pgx.Batch{}
+	if s.rare.later {
+		s.queueLater(batch, laterPages, t.mapping.Kind, keys, oldest)
+	}
+	if s.rare.erasures {
+		t.queueSuppressed(batch, reads)
+	}
+	if s.rare.doubts {
+		t.queueClearDoubts(batch, s, keys)
+	}
+	if batch.Len() == 0 {
+		return nil
+	}
+	return tx.SendBatch(ctx, batch).Close()
 }
 
 const whatThereIs = `
 	SELECT (` + appliedMapping + `), now(), EXISTS (SELECT FROM sync_organization), (SELECT organization_id FROM sync_organization),
-	       EXISTS (SELECT FROM sync_reads WHERE kind = $1), EXISTS (SELECT FROM sync_pages WHERE kind = $1 AND observation >= $2),
+	       EXISTS (SELECT FROM sync_pages WHERE kind = $1 AND observation >= $2),
 	       EXISTS (SELECT FROM sync_doubts WHERE kind = $1), EXISTS (SELECT FROM erasures)`
 
-// gather finds which rows the reads show.
-func (s *state) gather(reads []*Read) {
+// gather finds which rows the reads show, and gives their keys.
+func (s *state) gather(reads []*Read) (keys []string) {
 	sightings := 0
 	for _, read := range reads {
 		sightings += len(read.sightings)
@@ -90,11 +117,12 @@ func (s *state) gather(reads []*Read) {
 			if r == nil {
 				rows = append(rows, row{key: sighting.key})
 				r = &rows[len(rows)-1]
-				s.byKey[key], s.rows = r, append(s.rows, r)
+				s.byKey[key], s.rows, keys = r, append(s.rows, r), append(keys, key)
 			}
 			sighting.row, r.read = r, max(r.read, read.Number)
 		}
 	}
+	return keys
 }
 
 // queueParents looks up the parents in whose lists the rows are, and when those were last read.
@@ -129,53 +157,21 @@ func (m *Mirror) queueParents(batch *pgx.Batch, table *table, s *state, reads []
 	})
 }
 
-// loadRows reads, in one round trip, what there is of each row, and what the ledger says of it.
-func (t *table) loadRows(ctx context.Context, tx pgx.Tx, s *state, reads []*Read, oldest int64) error {
-	keys := make([]string, len(s.rows))
-	for i, row := range s.rows {
-		keys[i] = guardKey(row.key)
-	}
-	batch := &pgx.Batch{}
-	if s.ledger.later {
-		batch.Queue(laterPages, t.mapping.Kind, keys, oldest).Query(func(r pgx.Rows) error {
-			var key string
-			var number int64
-			_, err := pgx.ForEachRow(r, []any{&key, &number}, func() error {
-				s.byKey[key].later = max(s.byKey[key].later, number)
-				return nil
-			})
-			return err
+// queueLater looks up the finished reads that began after ours, by laterReads or laterPages.
+func (s *state) queueLater(batch *pgx.Batch, later string, kind mappings.Kind, keys []string, oldest int64) {
+	batch.Queue(later, kind, keys, oldest).Query(func(r pgx.Rows) error {
+		var key string
+		var number int64
+		_, err := pgx.ForEachRow(r, []any{&key, &number}, func() error {
+			row := s.byKey[key]
+			row.later = max(row.later, number)
+			if later == laterReads {
+				row.alone = number
+			}
+			return nil
 		})
-	}
-	queueByIndex(batch, func() {
-		if s.ledger.reads {
-			batch.Queue(laterReads, t.mapping.Kind, keys, oldest).Query(func(r pgx.Rows) error {
-				var key string
-				var number int64
-				_, err := pgx.ForEachRow(r, []any{&key, &number}, func() error {
-					row := s.byKey[key]
-					row.alone, row.later = number, max(row.later, number)
-					return nil
-				})
-				return err
-			})
-		}
-		t.queueProbe(batch, s.rows)
-	})
-	if s.ledger.erasures {
-		t.queueSuppressed(batch, reads)
-	}
-	if s.ledger.doubts {
-		t.queueClearDoubts(batch, s, keys)
-	}
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return err
-	}
-	for _, row := range s.rows {
-		row.isNew = !row.exists
-	}
-	t.fillPools(s, reads)
-	return nil
+	})
 }
 
 // queueClearDoubts takes back the doubts about rows that the reads show.

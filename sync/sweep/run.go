@@ -176,6 +176,11 @@ func (w *Sweeper) enter(ctx context.Context, s *Sweep, phases []phase, i int) er
 
 // save stores the progress, unless somebody else has moved the sweep on since it was loaded.
 func (w *Sweeper) save(ctx context.Context, tx pgx.Tx, s *Sweep) error {
+	return w.saveAnd(ctx, tx, s, "")
+}
+
+// saveAnd is save with something more to return from the row.
+func (w *Sweeper) saveAnd(ctx context.Context, tx pgx.Tx, s *Sweep, returning string) error {
 	progress, err := json.Marshal(s.Progress)
 	if err != nil {
 		return fmt.Errorf("encode progress: %w", err)
@@ -183,7 +188,7 @@ func (w *Sweeper) save(ctx context.Context, tx pgx.Tx, s *Sweep) error {
 	tag, err := tx.Exec(ctx, `
 		UPDATE sync_sweeps SET state = $3, progress = $4, requests = $5, rows_changed = $6, rows_deleted = $7, message = $8,
 			step = step + 1, finished_at = CASE WHEN $3 = 'running' THEN NULL ELSE now() END
-		WHERE id = $1 AND step = $2 AND state IN ('queued', 'running')`,
+		WHERE id = $1 AND step = $2 AND state IN ('queued', 'running') `+returning,
 		s.ID, s.step, s.State, progress, s.Requests, s.RowsChanged, s.RowsDeleted, s.Message)
 	if err != nil {
 		return fmt.Errorf("save progress of sweep %d: %w", s.ID, err)
@@ -200,12 +205,9 @@ func (w *Sweeper) save(ctx context.Context, tx pgx.Tx, s *Sweep) error {
 // that begin and end phases do, waits for all that came before it.
 func (w *Sweeper) saving(ctx context.Context, s *Sweep) func(tx pgx.Tx, applied mirror.Applied) error {
 	return func(tx pgx.Tx, applied mirror.Applied) error {
-		if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit = off`); err != nil {
-			return fmt.Errorf("save progress of sweep %d: %w", s.ID, err)
-		}
 		s.RowsChanged += int64(applied.Changed)
 		s.RowsDeleted += int64(len(applied.Deleted))
-		return w.save(ctx, tx, s)
+		return w.saveAnd(ctx, tx, s, `RETURNING set_config('synchronous_commit', 'off', true)`)
 	}
 }
 

@@ -195,7 +195,7 @@ func (m *Mirror) eraseRows(ctx context.Context, tx pgx.Tx, t *table, column stri
 		rest := t.withoutPerson(row.known)
 		raws[i], hashes[i] = string(encode(rest)), t.hash(rest)
 	}
-	cleared, err := clearedColumns(ctx, tx, t.name, remains[t.mapping.Kind])
+	cleared, err := columnsBut(ctx, tx, t.name, remains[t.mapping.Kind])
 	if err != nil {
 		return 0, err
 	}
@@ -216,12 +216,12 @@ func (m *Mirror) eraseRows(ctx context.Context, tx pgx.Tx, t *table, column stri
 	return tag.RowsAffected(), nil
 }
 
-// clearedColumns lists the columns to clear: LeadGrid's and the customer's, except those that remain.
-func clearedColumns(ctx context.Context, tx pgx.Tx, name string, remain []string) ([]string, error) {
+// columnsBut lists a table's columns but those named and the mirror's own.
+func columnsBut(ctx context.Context, tx pgx.Tx, name string, but []string) ([]string, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT quote_ident(attname) FROM pg_attribute
 		WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-		  AND left(attname, 1) <> '_' AND attname <> ALL ($2)`, name, remain)
+		  AND left(attname, 1) <> '_' AND attname <> ALL ($2)`, name, but)
 	if err != nil {
 		return nil, err
 	}

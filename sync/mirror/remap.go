@@ -212,7 +212,11 @@ func (t *table) remapping(ctx context.Context, tx pgx.Tx, name string, history b
 		add("_hash", unnested("bigint"))
 		changed = ", _changed_at = now()"
 	}
-	emptied, err := t.unfilled(ctx, tx, name)
+	filled := []string{"valid_from", "valid_to"}
+	for _, column := range t.mapping.Columns {
+		filled = append(filled, column.Name)
+	}
+	emptied, err := columnsBut(ctx, tx, name, filled) // which stay, empty, for the views that use them
 	if err != nil {
 		return "", err
 	}
@@ -221,22 +225,6 @@ func (t *table) remapping(ctx context.Context, tx pgx.Tx, name string, history b
 	}
 	return fmt.Sprintf(`UPDATE %s t SET %s%s FROM unnest(%s) AS x (%s) WHERE t.ctid = x.place::tid AND (%s)`,
 		name, strings.Join(assign, ", "), changed, strings.Join(params, ", "), strings.Join(fields, ", "), strings.Join(differs, " OR ")), nil
-}
-
-// unfilled lists the columns that the mapping does not fill. They stay, empty, for the views that use them.
-func (t *table) unfilled(ctx context.Context, tx pgx.Tx, name string) ([]string, error) {
-	names := []string{"valid_from", "valid_to"}
-	for _, column := range t.mapping.Columns {
-		names = append(names, column.Name)
-	}
-	rows, err := tx.Query(ctx, `
-		SELECT quote_ident(attname) FROM pg_attribute
-		WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-		  AND left(attname, 1) <> '_' AND attname <> ALL ($2)`, name, names)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // remapEvents removes from stored events what must not be kept; of events that cannot be understood only the hash stays.

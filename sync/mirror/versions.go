@@ -61,7 +61,7 @@ func (t *table) endHistory(ctx context.Context, tx pgx.Tx) error {
 
 // eraseHistory reduces the versions of rows to what remains of the rows themselves: ids and times.
 func (t *table) eraseHistory(ctx context.Context, tx pgx.Tx, column string, ids []string) (int64, error) {
-	cleared, err := clearedColumns(ctx, tx, t.history, append([]string{"valid_from", "valid_to"}, remains[t.mapping.Kind]...))
+	cleared, err := columnsBut(ctx, tx, t.history, append([]string{"valid_from", "valid_to"}, remains[t.mapping.Kind]...))
 	if err != nil {
 		return 0, err
 	}

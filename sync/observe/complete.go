@@ -20,59 +20,46 @@ const mostReads = 5
 // errMoving says that a parent's list never held still for two reads.
 var errMoving = errors.New("the list kept changing while it was read")
 
-// list describes how everything that a parent holds is read.
+// list is everything that a parent holds of one kind.
 type list struct {
-	kind     mappings.Kind
+	way
+	kind   mappings.Kind
+	parent string
+	from   int // the page to begin with
+}
+
+// way is how everything that a parent holds is read.
+type way struct {
 	endpoint mirror.Endpoint
-	parent   string
 	column   string // where the mirror keeps the parent, filled in where LeadGrid leaves it out
 	scope    string
-	from     int // the page to begin with
-	page     func(leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error)
+	unpaged  bool // LeadGrid does not say that it comes in pages: no page is asked for at first
+	page     func(*leadgridapi.Client, context.Context, string, leadgridapi.PageRequest) (leadgridapi.Page[json.RawMessage], error)
+}
+
+var ways = map[mappings.Kind]way{
+	mappings.Links:  {mirror.ListLinks, "dossier_id", "contacts:read", false, (*leadgridapi.Client).ListRawLinks},
+	mappings.Notes:  {mirror.ListNotes, "dossier_id", "notes:read", false, (*leadgridapi.Client).ListRawNotes},
+	mappings.Stages: {mirror.ListStages, "flow_id", "flows:read", true, (*leadgridapi.Client).ListRawStages},
+}
+
+func listOf(kind mappings.Kind, parent string) list {
+	return list{way: ways[kind], kind: kind, parent: parent, from: 1}
 }
 
 // Notes reads all notes of a dossier.
 func (o *Observer) Notes(ctx context.Context, dossierID string, steps ...Step) (Result, error) {
-	return o.complete(ctx, o.notes(ctx, dossierID), steps)
-}
-
-func (o *Observer) notes(ctx context.Context, dossierID string) list {
-	return list{
-		kind: mappings.Notes, endpoint: mirror.ListNotes, parent: dossierID, column: "dossier_id", scope: "notes:read", from: 1,
-		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
-			page, err := o.api.ListRawNotes(ctx, dossierID, p)
-			return page.Items, page.Meta, err
-		},
-	}
+	return o.complete(ctx, listOf(mappings.Notes, dossierID), steps)
 }
 
 // Links reads all contacts linked to a dossier.
 func (o *Observer) Links(ctx context.Context, dossierID string, steps ...Step) (Result, error) {
-	return o.complete(ctx, o.links(ctx, dossierID), steps)
-}
-
-func (o *Observer) links(ctx context.Context, dossierID string) list {
-	return list{
-		kind: mappings.Links, endpoint: mirror.ListLinks, parent: dossierID, column: "dossier_id", scope: "contacts:read", from: 1,
-		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
-			page, err := o.api.ListRawLinks(ctx, dossierID, p)
-			return page.Items, page.Meta, err
-		},
-	}
+	return o.complete(ctx, listOf(mappings.Links, dossierID), steps)
 }
 
 // Stages reads all stages of a flow. A 404 counts as one for the flow, which has no GET of its own.
 func (o *Observer) Stages(ctx context.Context, flowID string, steps ...Step) (Result, error) {
-	return o.complete(ctx, list{
-		kind: mappings.Stages, endpoint: mirror.ListStages, parent: flowID, column: "flow_id", scope: "flows:read", from: 1,
-		page: func(p leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
-			if p.Page == 1 {
-				p = leadgridapi.PageRequest{} // LeadGrid does not say that stages come in pages
-			}
-			page, err := o.api.ListRawStages(ctx, flowID, p)
-			return page.Items, page.Meta, err
-		},
-	}, steps)
+	return o.complete(ctx, listOf(mappings.Stages, flowID), steps)
 }
 
 // complete reads a parent's list until a read is sure to have seen all of it: one page, or as many objects as LeadGrid
@@ -125,11 +112,14 @@ func (o *Observer) readAll(ctx context.Context, l list) (reading, error) {
 	read := reading{Complete: mirror.Complete{Kind: l.kind, Parent: l.parent}, seen: make(map[string]bool)}
 	totals := make(map[int]bool)
 	for n := l.from; ; n++ {
-		var meta leadgridapi.Meta
-		objects, at, err := ask(ctx, o, l.scope, func() (objects []json.RawMessage, err error) {
-			objects, meta, err = l.page(leadgridapi.PageRequest{Page: n, PerPage: leadgridapi.MaxPerPage})
-			return objects, err
+		request := leadgridapi.PageRequest{Page: n, PerPage: leadgridapi.MaxPerPage}
+		if l.unpaged && n == 1 {
+			request = leadgridapi.PageRequest{}
+		}
+		page, at, err := ask(ctx, o, l.scope, func() (leadgridapi.Page[json.RawMessage], error) {
+			return l.page(o.api, ctx, l.parent, request)
 		})
+		objects, meta := page.Items, page.Meta
 		if n == l.from {
 			read.First = at
 		} else if errors.Is(err, leadgridapi.ErrNotFound) {

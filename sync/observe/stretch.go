@@ -18,11 +18,7 @@ type List struct {
 
 // ReadList reads the links or notes of a dossier for ApplyStretch. Of a dossier that is gone it notes so at once.
 func (o *Observer) ReadList(ctx context.Context, kind mappings.Kind, dossierID string) (List, error) {
-	l := o.links(ctx, dossierID)
-	if kind == mappings.Notes {
-		l = o.notes(ctx, dossierID)
-	}
-	read, result, err := o.readUntilSure(ctx, l)
+	read, result, err := o.readUntilSure(ctx, listOf(kind, dossierID))
 	for i := range read.Pages {
 		read.Pages[i] = o.mirror.Prepare(read.Pages[i])
 	}

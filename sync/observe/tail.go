@@ -35,7 +35,7 @@ func (o *Observer) NewNotes(ctx context.Context, dossierID string, steps ...Step
 
 // tail reads and applies the end of a list of notes. Continues says whether it goes on from what is known, and so was applied.
 func (o *Observer) tail(ctx context.Context, dossierID string, known int, steps []Step) (result Result, continues bool, err error) {
-	l := o.notes(ctx, dossierID)
+	l := listOf(mappings.Notes, dossierID)
 	l.from = (known-1)/leadgridapi.MaxPerPage + 1
 	before := (l.from - 1) * leadgridapi.MaxPerPage
 	read, err := o.readAll(ctx, l)

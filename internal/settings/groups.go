@@ -38,7 +38,7 @@ type Database struct {
 	URL         Secret `envconfig:"DATABASE_URL" required:"true" desc:"the Postgres to mirror into: postgres://user:password@host:5432/database"`
 	Schema      string `envconfig:"LEADGRID_SCHEMA" default:"leadgrid" desc:"the schema of the mirrored tables"`
 	QueueSchema string `envconfig:"LEADGRID_QUEUE_SCHEMA" default:"leadgrid_queue" desc:"the schema of River's tables"`
-	MaxConns    int32  `envconfig:"DATABASE_MAX_CONNS" default:"10" desc:"the most connections that one program keeps"`
+	MaxConns    int32  `envconfig:"DATABASE_MAX_CONNS" default:"10" desc:"the most connections of one program's pool; a worker keeps up to three more, to be told of news"`
 }
 
 // schemaName matches names that Postgres takes without quotes and that leave room for River's names.

@@ -45,7 +45,7 @@ func (t *table) differing(types columns, told object, shown map[string]bool, hav
 			unsure = unsure || have[name] != nil
 			continue
 		}
-		if !sameColumn(columnType, value, have[name]) {
+		if !sameColumn(columnType, value, have[name]) && !(isSet(name) && isCut(value, have[name])) {
 			fields = append(fields, name)
 		}
 	}
@@ -54,7 +54,7 @@ func (t *table) differing(types columns, told object, shown map[string]bool, hav
 		if raw == nil || slices.Contains(fields, name) || !mirrored && name != "stages" && slices.Contains(t.fields, name) {
 			continue // a documented field without a column is left out by the customer's mapping
 		}
-		if !sameJSON(value, raw[name]) && !(columnType == "timestamp with time zone" && sameTime(value, raw[name])) {
+		if !sameJSON(value, raw[name]) && !(columnType == "timestamp with time zone" && (sameTime(value, raw[name]) || isSet(name) && isCut(value, raw[name]))) {
 			fields = append(fields, "_raw."+name)
 		}
 	}
@@ -146,6 +146,20 @@ func sameTime(told, have any) bool {
 		return a == nil && b == nil
 	}
 	return a.Sub(*b).Abs() <= time.Microsecond
+}
+
+// isSet reports whether LeadGrid sets the time of that name, so that lists may tell it with fewer digits than a GET.
+func isSet(name string) bool { return name == "created_at" || name == "updated_at" }
+
+// isCut reports whether LeadGrid told the time that a row has without its last digits.
+func isCut(told, have any) bool {
+	a, b := asTime(told), asTime(have)
+	if a == nil || b == nil {
+		return false
+	}
+	return slices.ContainsFunc([]time.Duration{time.Second, time.Millisecond, time.Microsecond}, func(digit time.Duration) bool {
+		return a.Truncate(digit).Equal(*a) && b.Truncate(digit).Equal(*a)
+	})
 }
 
 func asTime(value any) *time.Time {

@@ -355,7 +355,11 @@ func (m *Mirror) merge(table *table, s *state, read *Read, sighting *sighting, a
 	if row.erased {
 		row.known = table.withoutPerson(row.known)
 	}
-	if row.exists && isOlder(sighting.object(), row.known) && !m.believeOlder(row.doubt, read) {
+	told := sighting.object()
+	if !read.single() {
+		told = uncut(told, row.known)
+	}
+	if row.exists && isOlder(told, row.known) && !m.believeOlder(row.doubt, read) {
 		sighting.older, row.raised = true, read
 		if row.doubt == nil || row.doubt.reason != reasonOlder {
 			row.doubt = &doubt{reason: reasonOlder, since: read.BeganAt}
@@ -366,7 +370,7 @@ func (m *Mirror) merge(table *table, s *state, read *Read, sighting *sighting, a
 	var merged mappings.Object
 	hash := sighting.hash
 	if row.known != nil {
-		merged = merge(row.known, sighting.object(), read.Whole, s.shape, table.mapping.Documented)
+		merged = merge(row.known, told, read.Whole, s.shape, table.mapping.Documented)
 		hash = table.hash(merged)
 	}
 	if row.exists && !row.deleted && hash == row.hash {

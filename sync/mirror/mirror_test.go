@@ -256,6 +256,28 @@ func TestPromise9_NothingChangedNothingWritten(t *testing.T) {
 	}
 }
 
+// A list may tell times with fewer digits than a GET; what else it tells counts.
+func TestPromise9_CutTimesAreNoChange(t *testing.T) {
+	f := newFixture(t)
+	f.apply(get(f.begin(), `{"id":"d","name":"Ana","created_at":"2026-01-02T03:04:05.123456Z","updated_at":"2026-01-02T03:04:06.5Z"}`))
+	for _, list := range []mirror.Read{
+		list(f.begin(), `{"id":"d","name":"Ana","created_at":"2026-01-02T03:04:05Z","updated_at":"2026-01-02T03:04:06Z"}`),
+		list(f.begin(), `{"id":"d","name":"Ana","created_at":"2026-01-02T04:04:05.123+01:00","updated_at":"2026-01-02T03:04:06.500Z"}`),
+	} {
+		if applied := f.apply(list); applied.Changed != 0 || len(applied.Older) != 0 {
+			t.Errorf("%s: %+v", list.Objects[0], applied)
+		}
+	}
+	f.apply(list(f.begin(), `{"id":"d","name":"Bea","created_at":"2026-01-02T03:04:05Z","updated_at":"2026-01-02T03:04:06Z"}`))
+	f.want("a change told so", f.one(`SELECT name || ' ' || extract(microseconds FROM created_at) FROM dossiers`), "Bea 5123456")
+	if applied := f.apply(list(f.begin(), `{"id":"d","name":"Cas","updated_at":"2026-01-02T03:04:05Z"}`)); len(applied.Older) != 1 {
+		t.Errorf("an older time: %+v", applied)
+	}
+	if applied := f.apply(get(f.begin(), `{"id":"d","name":"Cas","updated_at":"2026-01-02T03:04:06Z"}`)); len(applied.Older) != 1 {
+		t.Errorf("an older time in a GET: %+v", applied)
+	}
+}
+
 // What Go's JSON escapes although it need not, LeadGrid may or may not escape: it is the same text.
 func TestPromise9_EscapesAreNoChange(t *testing.T) {
 	f := newFixture(t)

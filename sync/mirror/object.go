@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
@@ -293,6 +294,40 @@ func isOlder(told, known mappings.Object) bool {
 	}
 	knownAt, err := mappings.ParseTime(text(known, "updated_at"))
 	return err == nil && toldAt.Before(knownAt)
+}
+
+// uncut gives what a list told with the known times in place of those that it tells with fewer digits, as it may where a GET tells
+// all. That is right for times that LeadGrid sets, and that nobody changes to just that.
+func uncut(told, known mappings.Object) mappings.Object {
+	for _, field := range [...]string{"created_at", "updated_at"} {
+		if isCut(text(told, field), text(known, field)) {
+			told = maps.Clone(told)
+			told[field] = known[field]
+		}
+	}
+	return told
+}
+
+// isCut reports whether told is the known time without the digits behind the second, or behind the thousandth or millionth of it.
+func isCut(told, known string) bool {
+	toldAt, err := mappings.ParseTime(told)
+	if err != nil {
+		return false
+	}
+	knownAt, err := mappings.ParseTime(known)
+	if err != nil || !toldAt.Before(knownAt) {
+		return false
+	}
+	_, fraction, _ := strings.Cut(told, ".")
+	switch strings.IndexFunc(fraction+"Z", func(r rune) bool { return r < '0' || r > '9' }) {
+	case 0:
+		return knownAt.Truncate(time.Second).Equal(toldAt)
+	case 3:
+		return knownAt.Truncate(time.Millisecond).Equal(toldAt)
+	case 6:
+		return knownAt.Truncate(time.Microsecond).Equal(toldAt)
+	}
+	return false
 }
 
 func encodeString(s string) []byte {

@@ -161,6 +161,22 @@ func TestPromise4_ReadsAppliedTogether(t *testing.T) {
 	}
 }
 
+// A GET and a page told about the dossier, one before our read and one after it, and both after another read of ours.
+func TestPromise4_TheLastOfPagesAndGETsCounts(t *testing.T) {
+	f := newFixture(t)
+	first, second, third, fourth := f.begin(), f.begin(), f.begin(), f.begin()
+	f.apply(list(second, `{"id":"a","name":"2"}`))
+	f.apply(get(fourth, `{"id":"a","name":"4"}`))
+	err := f.InTx(t.Context(), func(tx pgx.Tx) error {
+		_, err := f.ApplyAll(t.Context(), tx, []mirror.Read{list(first, `{"id":"b"}`), list(third, `{"id":"a","name":"3"}`)})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.want("the dossier", f.one(`SELECT name FROM dossiers WHERE id = 'a'`), "4")
+}
+
 func TestPromise4_ConcurrentReadsEndWithTheNewest(t *testing.T) {
 	f := newFixture(t)
 	f.apply(get(f.begin(), `{"id":"d","name":"0"}`))

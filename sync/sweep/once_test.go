@@ -46,4 +46,8 @@ func TestABackfillWritesAContactOnce(t *testing.T) {
 	if contacts != 150 || pooled < 10 || s.RowsChanged > contacts+compared {
 		t.Errorf("%d contacts, %d of them in a pool, took %d writes", contacts, pooled, s.RowsChanged)
 	}
+	// Another pass over the list of all contacts would take three more.
+	if s.Requests > 10 {
+		t.Errorf("took %d requests: a list that held still was passed over again", s.Requests)
+	}
 }

@@ -11,7 +11,6 @@ package budget
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -327,9 +326,4 @@ func (b *Budget) adopt(got reading) {
 		b.blocked, b.why = until, got.state.BlockedWhy
 		b.purse.drop()
 	}
-}
-
-// IsNoToken returns the NoTokenError in err's tree, if there is one.
-func IsNoToken(err error) (*NoTokenError, bool) {
-	return errors.AsType[*NoTokenError](err)
 }

@@ -256,7 +256,7 @@ func TestUnlimitedServerIsUsedFast(t *testing.T) {
 			for ctx.Err() == nil && n.Load() < 20000 {
 				sent := time.Now()
 				if err := l.Acquire(ctx); err != nil {
-					if _, ok := budget.IsNoToken(err); !ok && ctx.Err() == nil {
+					if _, ok := errors.AsType[*budget.NoTokenError](err); !ok && ctx.Err() == nil {
 						t.Error(err)
 						return
 					}

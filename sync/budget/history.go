@@ -22,7 +22,7 @@ type History struct {
 
 // add notes a request. A slot becomes about a fineness-th of window.
 func (h *History) add(t time.Time, window time.Duration) {
-	want := max(window/fineness, settled/32)
+	want := max(window/fineness, settled/96)
 	if h.Slot == 0 || len(h.Count) == 0 {
 		*h = History{Start: t, Slot: want}
 	}
@@ -69,7 +69,7 @@ func (h *History) finer() {
 	h.keep(memory)
 	split := make([]int, 0, 2*len(h.Count))
 	for _, n := range h.Count {
-		split = append(split, n/2, n-n/2)
+		split = append(split, 0, n) // no older than they were, so that none is thought to have stopped counting
 	}
 	h.Count, h.Slot = split, h.Slot/2
 }

@@ -1,6 +1,9 @@
 package budget
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 const (
 	// margin keeps the pace a little below what is believed to be the limit, so that jitter does not cross it.
@@ -11,8 +14,8 @@ const (
 	doubling  = 500 * time.Millisecond
 	minPace   = 1e-4
 	maxPace   = 1e6
-	// firstWindow is what an announced limit is taken to be per, until readings show it. An assumption: LeadGrid's
-	// numbers are not published, and a minute is what most services mean.
+	// firstWindow is how long a window is allowed for, at least, while none is known. An assumption: LeadGrid's numbers are
+	// not published, and a minute is what most services mean.
 	firstWindow = time.Minute
 	// While the window is unknown, mostFree requests are spent at once, in a few times freely, unless that leaves less than the
 	// reserve: a high limit may be an hour's.
@@ -25,8 +28,8 @@ const (
 	hold     = 2 * time.Minute
 	// distrust is how long announced limits are ignored after they were contradicted three times in a row.
 	distrust = 10 * time.Minute
-	// odd is how far suspicion must have grown for the limit to be taken for a bucket's.
-	odd = 8
+	// mostDoubts is how many refusals a window survives that it does not explain.
+	mostDoubts = 2
 	// forever is longer than any window.
 	forever = 1000 * time.Hour
 )
@@ -40,19 +43,17 @@ type Learned struct {
 
 	// Limit is the announced limit, 0 if none is.
 	Limit int `json:"limit,omitempty"`
-	// Window is for how long a request counts against the limit, as far as is known. It lies between Shortest and
-	// Longest; Returned says that requests were seen to stop counting at all, and until then it is an assumption.
+	// Window is for how long a request counts against the limit, 0 while nobody knows. It lies between Shortest and
+	// Longest, as far as readings have shown; Proved is when Shortest last grew. Doubts counts the refusals that the
+	// window does not explain.
 	Window   time.Duration `json:"window,omitempty"`
 	Shortest time.Duration `json:"shortest,omitempty"`
 	Longest  time.Duration `json:"longest,omitempty"`
-	Returned bool          `json:"returned,omitempty"`
-	Doubted  time.Time     `json:"doubted,omitzero"`
-	// Risen is when the announced remaining was last seen to rise by much: requests had stopped counting.
+	Proved   time.Time     `json:"proved,omitzero"`
+	Doubts   int           `json:"doubts,omitempty"`
+	// Risen is when the announced remaining was last seen to rise by much, since requests had stopped counting, or when
+	// the first request was sent.
 	Risen time.Time `json:"risen,omitzero"`
-	// Refill is how many requests a second a bucket takes, where requests do not count for a certain time. Odd counts
-	// what spoke for that.
-	Refill float64 `json:"refill,omitempty"`
-	Odd    int     `json:"odd,omitempty"`
 	// Contradicted counts refusals that the announced remaining did not foretell; Distrusted is until when it is ignored.
 	Contradicted int       `json:"contradicted,omitempty"`
 	Distrusted   time.Time `json:"distrusted,omitzero"`
@@ -66,9 +67,9 @@ type Learned struct {
 	// what they sent before.
 	Reading Reading `json:"reading,omitzero"`
 	Change  Change  `json:"change,omitzero"`
-	// Stretch measures some accepted requests, Cycle those since the last refusal.
-	Stretch Measure `json:"stretch,omitzero"`
-	Cycle   Measure `json:"cycle,omitzero"`
+	// Cycle counts the accepted requests since the last refusal, Spare what was always left for a while.
+	Cycle Cycle `json:"cycle,omitzero"`
+	Spare Spare `json:"spare,omitzero"`
 	// Grown is for how long requests have waited for the pace since the last refusal, Pressed when one last did.
 	Grown   time.Duration `json:"grown,omitempty"`
 	Pressed time.Time     `json:"pressed,omitzero"`
@@ -81,17 +82,27 @@ type Reading struct {
 	Answered  time.Time `json:"answered"`
 }
 
+// latest is up to when a request may have been noted that LeadGrid had counted by then: its answer may have been as slow.
+func (r Reading) latest() time.Time { return r.Answered.Add(r.Answered.Sub(r.Sent)) }
+
 // Change is one reading and the next.
 type Change struct {
 	From Reading `json:"from"`
 	To   Reading `json:"to"`
 }
 
-// Measure counts accepted requests since a moment, at which so many remained.
-type Measure struct {
+// Cycle counts accepted requests since a moment, at which so many remained.
+type Cycle struct {
 	Start     time.Time `json:"start,omitzero"`
 	Accepted  int       `json:"accepted,omitempty"`
 	Remaining int       `json:"remaining,omitempty"`
+}
+
+// Spare is the least that remained since a moment, when requests had waited for so long.
+type Spare struct {
+	Since time.Time     `json:"since,omitzero"`
+	Least int           `json:"least,omitempty"`
+	Grown time.Duration `json:"grown,omitempty"`
 }
 
 // Seen is one answer of LeadGrid (or none: Status 0).
@@ -109,7 +120,7 @@ func (s *State) Observe(o Seen) {
 		return
 	}
 	if s.Cycle.Start.IsZero() {
-		s.Cycle.Start = o.Sent
+		s.Cycle.Start, s.Risen, s.Proved = o.Sent, o.Sent, o.Sent
 	}
 	foretold := s.Limit == 0 || s.Reading.Remaining-s.out() < max(3, s.Limit/10) || o.Sent.Sub(s.Reading.Answered) > settled
 	accepted := o.Status != 429
@@ -118,17 +129,14 @@ func (s *State) Observe(o Seen) {
 	}
 	if accepted {
 		s.Cycle.Accepted++
-		s.Stretch.Accepted++
 		if s.Limit > 0 {
-			s.History.add(o.Sent.Add(o.Answered.Sub(o.Sent)/2), s.Window)
+			s.History.add(o.Sent.Add(o.Answered.Sub(o.Sent)/2), cmp.Or(s.Window, max(s.gone(o.Answered), s.History.Slot*fineness)))
 		}
 	}
 	if 0 <= o.Remaining && o.Remaining <= s.Limit && o.Limit > 0 {
 		s.read(o)
 	}
-	if accepted {
-		s.judge(o.Answered)
-	} else {
+	if !accepted {
 		s.refused(o, foretold)
 	}
 }
@@ -147,12 +155,10 @@ func (s *State) announced(limit int) {
 		return
 	}
 	if s.Limit == 0 {
-		s.Window, s.Longest = firstWindow, forever
+		s.Longest, s.Cycle.Remaining = forever, limit
 		s.All, s.Own = Pot{}, [shares]Pot{} // full
-	} else {
-		s.Refill *= float64(limit) / float64(s.Limit)
 	}
-	s.Limit, s.Change, s.Stretch = limit, Change{}, Measure{}
+	s.Limit, s.Change = limit, Change{}
 	s.Reading.Remaining = min(s.Reading.Remaining, s.Limit)
 }
 
@@ -164,7 +170,7 @@ func (s *State) read(o Seen) {
 	switch {
 	case last.Sent.IsZero():
 	case !r.Sent.Before(last.Answered):
-		if s.Change.To.Sent.IsZero() || r.Remaining-last.Remaining > max(0, s.Change.To.Remaining-s.Change.From.Remaining) {
+		if o.Status != 429 && (s.Change.To.Sent.IsZero() || r.Remaining-last.Remaining > max(0, s.Change.To.Remaining-s.Change.From.Remaining)) {
 			s.Change = Change{From: last, To: r}
 		}
 	case !last.Sent.Before(r.Answered) || r.Remaining >= last.Remaining:
@@ -174,9 +180,7 @@ func (s *State) read(o Seen) {
 		s.Risen = r.Answered
 	}
 	s.Reading = r
-	if s.Stretch.Start.IsZero() {
-		s.Stretch = Measure{Start: r.Answered, Remaining: r.Remaining}
-	}
+	s.spare()
 	if c := s.Change; !c.To.Sent.IsZero() && o.Answered.Sub(c.To.Answered) > settled {
 		s.Change = Change{}
 		s.compare(c)
@@ -186,110 +190,106 @@ func (s *State) read(o Seen) {
 // risen says whether so many remaining are many more than at the last reading.
 func (s *State) risen(remaining int) bool { return remaining-s.Reading.Remaining > s.Limit/8 }
 
-// compare learns for how long a request counts from two readings. What counts against the limit at some time is the
-// latest requests, as many as are missing from it: the window reaches back at least to the oldest of them and, if at the
-// next reading fewer counted, then it did not reach back to that time from there. This holds for windows that are fixed
-// and for those that slide; for a bucket it leads to the pace at which it stays just above empty.
+// spare shortens the window if requests waited for all of one while much was left: it must be shorter than believed.
+func (s *State) spare() {
+	m, now := &s.Spare, s.Reading.Answered
+	m.Least = min(m.Least, s.Reading.Remaining)
+	over := now.Sub(m.Since)
+	if s.Window > 0 && over < s.Window {
+		return
+	}
+	if s.Window > 0 && over < 2*s.Window && m.Least > s.Limit/8 && s.Grown-m.Grown > over/2 {
+		s.Longest = s.Window - s.Window/8
+		s.Shortest = min(s.Shortest, s.Longest)
+		s.setWindow()
+	}
+	*m = Spare{Since: now, Least: s.Reading.Remaining, Grown: s.Grown}
+}
+
+// compare learns from two readings for how long a request counts. What counts at any time is the latest requests, as many
+// as are missing from the limit. So the window reaches back at least to the oldest of them; and if fewer count at the next
+// reading, it no longer reached back to the one before that. This holds for fixed windows and for sliding ones. For a
+// bucket, which is refilled steadily, the two bounds soon contradict each other.
 func (s *State) compare(c Change) {
-	missing := s.Limit - c.From.Remaining
-	oldest, _, ok := s.History.last(c.From.Answered, missing)
+	missing, gain := s.Limit-c.From.Remaining, c.To.Remaining-c.From.Remaining
+	oldest, _, ok := s.History.last(c.From.latest(), missing)
 	if !ok {
 		return // others use the same key, more than we do
 	}
 	shortest := max(0, c.From.Sent.Sub(s.History.at(oldest+1)))
-	if c.To.Remaining < c.From.Remaining {
-		s.atLeast(shortest)
+	if gain < 0 {
+		s.atLeast(shortest, c.To.Answered)
 		return
 	}
-	s.Returned = true
 	longest := forever
 	if before, _, ok := s.History.last(c.From.Sent.Add(-s.History.Slot), missing+1); ok {
 		longest = c.To.Answered.Sub(s.History.at(before))
 	}
-	gain := c.To.Remaining - c.From.Remaining
-	most := missing >= max(3, s.Limit/10) && 2*gain > missing
-	if s.bucket() && float64(gain) < 3*s.Refill*c.To.Answered.Sub(c.From.Sent).Seconds() {
-		most = false
-	}
-	s.doubt(c.To.Answered)
-	agrees := shortest <= s.Longest && s.Shortest <= longest
-	if agrees {
-		shortest, longest = max(s.Shortest, shortest), min(s.Longest, longest)
-	}
-	s.Shortest, s.Longest = shortest, longest
+	half, most := 2*missing >= s.Limit, missing >= max(3, s.Limit/10) && 2*gain > missing
 	switch {
-	case most:
-		s.Odd = 0
-	case !agrees:
-		s.suspect(maxPace)
-	case !s.bucket():
-		s.Odd = max(s.Odd-1, 0)
+	case shortest <= s.Longest && s.Shortest <= longest:
+		s.Shortest, s.Longest = max(s.Shortest, shortest), min(s.Longest, longest)
+	case s.Window == 0:
+		s.Doubts = mostDoubts + 1 // a bucket
+		return
+	case half || most:
+		s.Shortest, s.Longest = shortest, longest // it has changed
+	default:
+		return
 	}
-	switch known := s.known(); {
-	case most && s.Longest <= 2*s.Shortest:
-		s.Window = s.likeliest()
-	case known > s.Window, most && known < s.Window:
-		s.Window = known
+	// The lower bound alone is believed when it has long stopped growing.
+	sure := s.Longest-s.Shortest < s.Shortest/16 || c.To.Answered.Sub(s.Proved) > 2*usual(s.Shortest)
+	if s.Window > 0 || half && (most && s.jump(c) || sure && !s.bucket()) {
+		s.setWindow()
 	}
 }
 
-// doubt widens what is believed of the window a little with every window, so that no mistake stays for good.
-func (s *State) doubt(now time.Time) {
-	since := now.Sub(s.Doubted)
-	s.Doubted = now
-	if s.Longest == forever || since > 10*s.Window {
-		return
+// jump says whether what came back came much faster than on the whole: from a window it comes at once, into a bucket
+// steadily.
+func (s *State) jump(c Change) bool {
+	missing, gain := s.Limit-c.From.Remaining, c.To.Remaining-c.From.Remaining
+	looked := later(c.From.Sent, s.BlockedUntil.Add(-time.Second)) // nothing came back during a block
+	quiet := c.To.Answered.Sub(looked)
+	if s.Doubts == 0 && quiet <= usual(s.Shortest) && 4*gain >= 3*missing {
+		return true // if this is a bucket, it fills up within what will be taken for the window
 	}
-	s.Shortest -= since / 500
-	s.Longest += since / 500
+	return s.Reading.Answered.Sub(s.Cycle.Start) >= s.Shortest && float64(gain) > 2*s.rate()*quiet.Seconds()
+}
+
+// bucket says whether no window explains what was seen. Then what LeadGrid says is left is all there is to go by.
+func (s *State) bucket() bool { return s.Window == 0 && s.Doubts > mostDoubts }
+
+// rate is how many requests a second have stopped counting since the last refusal.
+func (s *State) rate() float64 {
+	back := s.Reading.Remaining - s.Cycle.Remaining + s.Cycle.Accepted
+	return float64(max(back, 0)) / max(s.Reading.Answered.Sub(s.Cycle.Start), time.Second).Seconds()
 }
 
 // atLeast notes that a request counts for at least that long.
-func (s *State) atLeast(d time.Duration) {
-	if d <= s.Window+s.Window/50 {
+func (s *State) atLeast(d time.Duration, now time.Time) {
+	if d <= max(s.Shortest, s.Window+s.Window/10) {
 		return
 	}
-	s.Window, s.Shortest, s.Longest = d, d, forever
-	if !s.Returned {
-		s.Window = roundUp(d)
+	s.Shortest, s.Longest, s.Proved = d, forever, now
+	if s.Window > 0 {
+		s.setWindow()
 	}
 }
 
-// exact says whether the window's length is known well.
-func (s *State) exact() bool { return s.Longest-s.Shortest <= s.Longest/4 }
-
-// likeliest is where between its bounds the window is: the lower one comes closer, for it is met more often.
-func (s *State) likeliest() time.Duration { return s.Shortest + (s.Longest-s.Shortest)/4 }
-
-// known is the window as far as readings have shown it.
-func (s *State) known() time.Duration {
-	if s.exact() {
-		return s.likeliest()
+// setWindow settles on a window between the bounds: the usual one believed in so far, or else the shortest usual one, or
+// else the likeliest. If that is too short, a refusal says so, which costs no time: by then all that LeadGrid gives is used.
+func (s *State) setWindow() {
+	w := usual(s.Shortest)
+	if s.Longest == forever {
+		w = usual(s.Shortest - s.Shortest/10) // others who use the same key make it look longer
 	}
-	return min(max(s.Window, s.Shortest), s.Longest)
-}
-
-// judge looks at a stretch of accepted requests. If meanwhile as many stopped counting as were sent, though more were
-// waiting, then the limit allows more.
-func (s *State) judge(now time.Time) {
-	m := s.Stretch
-	if took := now.Sub(m.Start); m.Start.IsZero() || m.Accepted < 5 || s.bucket() && m.Accepted < s.Limit/10 && took < firstWindow {
-		return
+	switch {
+	case w > s.Longest:
+		// The lower bound comes closer, for it is met more often. Retry-After counts in seconds: no window is shorter.
+		s.Window = max(s.Shortest+(s.Longest-s.Shortest)/4, time.Second)
+	case s.Window != usual(s.Window) || s.Window < w || s.Window > s.Longest:
+		s.Window = w
 	}
-	back := s.Reading.Remaining - m.Remaining + m.Accepted
-	rate := float64(max(back, 0)) / now.Sub(m.Start).Seconds()
-	pressed := !s.Pressed.Before(m.Start)
-	switch missing := s.Limit - max(s.Reading.Remaining, m.Remaining); {
-	case !s.bucket():
-	case missing >= 3:
-		s.Refill += (min(max(rate, s.Refill/2), 2*s.Refill) - s.Refill) / 2
-	case pressed:
-		s.Refill = min(1.5*s.Refill, maxPace) // a full bucket does not tell how fast it could be filled
-	}
-	if 5*back >= 4*m.Accepted && pressed {
-		s.Window = max(min(s.Window, s.known()), min(s.Window/2, s.Longest), time.Millisecond)
-	}
-	s.Stretch = Measure{Start: now, Remaining: s.Reading.Remaining}
 }
 
 // refused obeys a 429 and learns from it.
@@ -304,6 +304,9 @@ func (s *State) refused(o Seen, foretold bool) {
 	if !news {
 		return // sent before this block was known: it tells nothing new
 	}
+	if s.Window > 0 && o.Answered.Sub(s.RefusedAt) > distrust {
+		s.Doubts = 0
+	}
 	s.RefusedAt = o.Answered
 	s.Ceiling = min(max(s.measured(until), minPace), maxPace)
 	if s.Limit > 0 {
@@ -315,28 +318,34 @@ func (s *State) refused(o Seen, foretold bool) {
 		}
 	}
 	s.Grown = 0
-	s.Cycle, s.Stretch = Measure{Start: until}, Measure{}
+	s.Cycle = Cycle{Start: until}
 }
 
-// tooFast corrects the window after a refusal: it reaches from the oldest request that counts to the end of the block, or
-// else the pace is halved.
+// tooFast corrects the window after a refusal: it reaches from the oldest request that counts to the end of the block. If
+// that is not longer than believed, there is something else about this limit, and doubts grow.
 func (s *State) tooFast(o Seen) {
-	before, looked := s.Window, s.unknown()
-	if oldest, _, ok := s.History.last(o.Answered, s.Limit); ok || !s.Returned {
-		s.atLeast(o.Sent.Add(o.RetryAfter - time.Second).Sub(s.History.at(oldest + 1)))
-	}
-	if o.RetryAfter < s.Window/16 {
-		s.suspect(1 / max(o.RetryAfter, time.Second).Seconds()) // a bucket has one soon
+	before, known := s.Window, s.Window > 0
+	if oldest, _, ok := s.History.last(o.Answered, max(s.Limit-s.out(), 1)); ok || !known {
+		s.atLeast(o.Sent.Add(o.RetryAfter-time.Second).Sub(s.History.at(oldest+1)), o.Answered) // Retry-After was rounded up
 	}
 	switch {
 	case s.bucket():
-		s.Refill /= 2
-	case looked: // and found out
-	case s.Window >= before+before/2:
-	case s.exact():
-		s.Longest += s.Longest / 32 // it was a little too early
+		if s.Doubts++; s.Doubts > 2*mostDoubts {
+			s.Doubts = 0 // no bucket either, it seems: start again
+		}
+	case !known:
+		if o.RetryAfter > usual(s.Shortest)/16 { // a bucket would have one sooner
+			s.setWindow()
+		}
+	case s.Window > before:
 	default:
-		s.Window = 2 * before
+		most, _, ok := s.History.last(o.Answered, max(s.Limit*9/10-s.out(), 1))
+		if !ok || o.Sent.Sub(s.History.at(most)) > before+before/8 {
+			return // others use the same key
+		}
+		if s.Doubts++; s.Doubts > mostDoubts {
+			s.Window = 0
+		}
 	}
 }
 
@@ -344,12 +353,13 @@ func refusalWhy(retryAfter time.Duration) string {
 	return "LeadGrid refused a request (429) and asked to wait " + retryAfter.String()
 }
 
-// roundUp returns the smallest usual window that is not shorter than d.
-func roundUp(d time.Duration) time.Duration {
-	for _, w := range []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 24 * time.Hour} {
+// usual returns the shortest of the windows that services use which is not shorter than d.
+func usual(d time.Duration) time.Duration {
+	const s, m = time.Second, time.Minute
+	for _, w := range []time.Duration{s, 2 * s, 5 * s, 10 * s, 15 * s, 20 * s, 30 * s, m, 2 * m, 5 * m, 10 * m, 15 * m, 30 * m, 60 * m} {
 		if d <= w {
 			return w
 		}
 	}
-	return d
+	return max(d, 24*time.Hour)
 }

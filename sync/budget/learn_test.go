@@ -64,26 +64,43 @@ func TestPromise8_AnnouncedLimitIsUsed(t *testing.T) {
 	}
 }
 
-// Windows of a second or two leave little to plan with: a request takes a noticeable part of one.
+// Small limits a second leave little to plan with: a request takes a noticeable part of the window, and so does the way to
+// the server. They are learned in a few seconds and then used, with next to no refusals.
 func TestPromise8_ShortWindowsAreUsed(t *testing.T) {
-	for _, k := range kinds[:3] {
-		t.Run(k.name, func(t *testing.T) {
-			t.Parallel()
-			for seed := range uint64(3) {
-				w := newWorld(seed, k.make(50, time.Second), 50, true, 3)
-				w.latency = 10 * time.Millisecond
-				sweep(w)
-				w.run(3 * time.Minute)
-				learned := w.now
-				w.run(time.Minute)
-				if share := used(w, 50, time.Second, learned); share < 0.85 {
-					t.Errorf("seed %d: %.1f%% of the limit used", seed, 100*share)
+	for _, k := range kinds {
+		for _, c := range []struct {
+			limit   int
+			window  time.Duration
+			latency time.Duration
+			want    float64
+		}{
+			{5, time.Second, 5 * time.Millisecond, 0.94}, {5, time.Second, 50 * time.Millisecond, 0.90}, {5, time.Second, 200 * time.Millisecond, 0.80},
+			{10, time.Second, 5 * time.Millisecond, 0.94}, {10, time.Second, 50 * time.Millisecond, 0.90}, {10, time.Second, 200 * time.Millisecond, 0.80},
+			{20, 2 * time.Second, 50 * time.Millisecond, 0.90}, {50, time.Second, 10 * time.Millisecond, 0.90},
+		} {
+			t.Run(fmt.Sprintf("%s %d per %v, %v away", k.name, c.limit, c.window, c.latency), func(t *testing.T) {
+				t.Parallel()
+				for seed := range uint64(2) {
+					w := newWorld(seed, k.make(c.limit, c.window), c.limit, true, 3)
+					w.latency = c.latency
+					sweep(w)
+					start := w.now
+					w.run(20 * time.Second)
+					if share := used(w, c.limit, c.window, start); share < 0.75*c.want {
+						t.Errorf("seed %d: %.1f%% of the limit used in the first 20 seconds", seed, 100*share)
+					}
+					w.run(2 * time.Minute)
+					learned := w.now
+					w.run(time.Minute)
+					if share := used(w, c.limit, c.window, learned); share < c.want {
+						t.Errorf("seed %d: %.1f%% of the limit used; window taken for %v", seed, 100*share, w.state.Window)
+					}
+					if n := count(w.refused, learned, w.now); n > 2 {
+						t.Errorf("seed %d: %d refused in a minute after learning; window taken for %v", seed, n, w.state.Window)
+					}
 				}
-				if n := count(w.refused, learned, w.now); n > 0 {
-					t.Errorf("seed %d: %d refused after learning", seed, n)
-				}
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -136,7 +153,7 @@ func TestPromise8_FirstWindowsAreUsed(t *testing.T) {
 		limit  int
 		window time.Duration
 		want   float64
-	}{{5, time.Second, 0.4}, {10, time.Second, 0.4}, {20, time.Second, 0.4}, {50, time.Second, 0.4}, {100, 10 * time.Second, 0.7}, {60, time.Minute, 0.8}, {300, time.Minute, 0.8}, {1000, time.Hour, 0.9}} {
+	}{{5, time.Second, 0.8}, {10, time.Second, 0.8}, {20, time.Second, 0.5}, {50, time.Second, 0.4}, {100, 10 * time.Second, 0.7}, {60, time.Minute, 0.8}, {300, time.Minute, 0.8}, {1000, time.Hour, 0.9}} {
 		for _, k := range kinds {
 			w := newWorld(1, k.make(c.limit, c.window), c.limit, true, 1)
 			sweep(w)

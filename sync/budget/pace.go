@@ -29,40 +29,38 @@ func (s *State) trusted(now time.Time) bool {
 
 // announcedPace follows the headers.
 func (s *State) announcedPace(now time.Time) float64 {
-	if s.unknown() {
+	if s.Window == 0 {
 		return s.unknownPace(now)
-	}
-	if s.bucket() {
-		surplus := float64(s.Reading.Remaining - max(2, s.Limit/32))
-		return margin*s.Refill + max(0, min(surplus/30, max(s.Refill, float64(s.Limit)/600)))
 	}
 	pace := margin * float64(s.Limit) / s.Window.Seconds()
 	left, more := s.left(now)
-	if wait := more.Sub(now).Seconds(); wait > 0 && 2*float64(left) < pace*wait {
+	if wait := more.Sub(now).Seconds(); !s.short() && wait > 0 && 2*float64(left) < pace*wait {
 		pace = max(float64(left), 1) / wait // a burst went out, or others use the same key: make the rest last
 	}
 	return pace
 }
 
-// unknown says whether a limit is announced, and nothing has shown yet for how long a request counts.
-func (s *State) unknown() bool {
-	assumed := s.Window == firstWindow && (s.Longest == forever || s.Longest < s.Window)
-	return s.Limit > 0 && (!s.Returned || assumed && !s.bucket())
-}
+// short says whether the window is so short that nobody minds waiting for its end. Then all that is left is spent at
+// once: in a steady pace every request has to keep its distance, and in a short window the distances add up.
+func (s *State) short() bool { return 0 < s.Window && s.Window <= 2*time.Second }
 
 // gone is how much time has passed since requests were last seen to have stopped counting, or since the first was sent.
-func (s *State) gone(now time.Time) time.Duration { return now.Sub(later(s.Cycle.Start, s.Risen)) }
+func (s *State) gone(now time.Time) time.Duration { return now.Sub(s.Risen) }
 
-// unknownPace is for when nobody knows yet for how long a request counts. What LeadGrid says is left is spent at once, or as fast
-// as the time assumed allows, down to a reserve: saved up, it would come back no sooner. The reserve is for seeing soon that
-// requests have stopped counting, whatever the window is: a fourth to an eighth of the time gone by passes between two looks,
-// depending on how many looks are left for the time assumed.
+// unknownPace is for when nobody knows for how long a request counts. What LeadGrid says is left is spent at once, or as
+// fast as a window of firstWindow allows, down to a reserve: saved up, it would come back no sooner. The reserve is for
+// seeing soon that requests have stopped counting: between two looks passes a fourth to an eighth of the time gone by,
+// depending on for how many looks the reserve has to last. A bucket needs no looking out, only what came back is spent.
 func (s *State) unknownPace(now time.Time) float64 {
 	left, limit := float64(s.Reading.Remaining), float64(s.Limit)
-	gone, window := max(s.gone(now), freely).Seconds(), s.Window.Seconds()
+	gone, window := max(s.gone(now), freely).Seconds(), max(usual(s.Shortest), firstWindow).Seconds()
 	looks := left / math.Log(max(window/gone, 1.5))
 	pace := max(min(max(looks, 4), 8)/gone, left/2/window)
 	reserve := limit / 4
+	if s.bucket() {
+		reserve = max(2, limit/32)
+		pace = max(pace, 0.9*s.rate())
+	}
 	if left > reserve {
 		pace = max(pace, limit/window, (left-max(reserve, limit-mostFree))/freely.Seconds())
 	}
@@ -87,22 +85,9 @@ func (s *State) guessedPace() float64 {
 	return s.Ceiling * pace
 }
 
-// bucket says whether the server gives requests back at a steady rate, as a bucket does, not each after a certain time.
-func (s *State) bucket() bool { return s.Odd >= odd }
-
-// suspect notes that something does not go with a window, fixed or sliding. A bucket refills at most so fast.
-func (s *State) suspect(most float64) {
-	if s.bucket() {
-		return
-	}
-	if s.Odd = min(s.Odd+odd/2, odd); s.bucket() {
-		s.Refill = min(float64(s.Limit)/s.Window.Seconds(), most)
-	}
-}
-
 // horizon is how far ahead tokens are leased now: a small part of a window.
 func (s *State) horizon() time.Duration {
-	if s.Limit == 0 {
+	if s.Window == 0 {
 		return horizon
 	}
 	return min(max(s.Window/64, 20*time.Millisecond), horizon)
@@ -127,8 +112,11 @@ func (s *State) measured(until time.Time) float64 {
 func (s *State) depth(pace float64) float64 {
 	if s.Limit > 0 {
 		depth := burst * float64(s.Limit)
-		if s.unknown() {
+		switch {
+		case s.Window == 0:
 			depth = min(depth, pace*horizon.Seconds())
+		case s.short():
+			depth = float64(s.Limit)
 		}
 		return max(1, depth)
 	}
@@ -138,27 +126,33 @@ func (s *State) depth(pace float64) float64 {
 // left is how many requests LeadGrid would still take now, all those under way counted, and when more will follow.
 func (s *State) left(now time.Time) (n int, more time.Time) {
 	out := s.out()
+	if s.Window == 0 {
+		return s.Reading.Remaining - out, now
+	}
 	missing := s.Limit - s.Reading.Remaining
-	if s.bucket() {
-		rate := 0.9 * s.Refill
-		back := now.Sub(s.Reading.Answered).Seconds() * rate
-		n = int(min(float64(s.Reading.Remaining)+back, float64(s.Limit))) - out
-		return n, now.Add(seconds((1 - back + math.Floor(back)) / rate))
-	}
-	window := s.Window
-	if s.exact() {
-		window += (s.Longest - window) / 2
-	}
-	back := s.History.before(s.Reading.Answered, missing, now.Add(-window))
+	window := s.Window + s.late()
+	back := s.History.before(s.Reading.latest(), missing, now.Add(-window))
 	// Only a few at once on the strength of the history alone: the next reading tells.
 	few := 2 + int(float64(s.Limit)/window.Seconds()*s.horizon().Seconds())
 	n = min(s.Reading.Remaining+min(back, few), s.Limit) - out
-	if slot, _, ok := s.History.last(s.Reading.Answered, missing-back); ok {
+	if slot, _, ok := s.History.last(s.Reading.latest(), missing-back); ok {
 		more = s.History.at(slot + 1).Add(window)
 	} else {
 		more = s.Reading.Answered.Add(window)
 	}
 	return n, later(more, now)
+}
+
+// late is how much longer than the window a request is taken to count, to be safe: LeadGrid counted it some time between
+// its sending and its answer, and processes and networks are not always equally quick.
+func (s *State) late() time.Duration {
+	const jitter = 20 * time.Millisecond
+	late := jitter + s.Window/128 + s.Window/64*time.Duration(min(s.Doubts, mostDoubts))
+	late = max(late, s.Reading.Answered.Sub(s.Reading.Sent)/2)
+	if s.Window != usual(s.Window) && s.Longest < forever {
+		late = max(late, (s.Longest-s.Window)/2)
+	}
+	return min(late, s.Window/4)
 }
 
 // room is how many tokens may be given, and when there may be more if there are none.
@@ -172,10 +166,14 @@ func (s *State) room(now time.Time) (int, time.Time) {
 	}
 	out := s.out()
 	switch {
-	case s.unknown() && out > 0:
+	case s.Window == 0 && out > 0:
 		return 0, now.Add(s.horizon() / 2) // what is under way may show that there is more
-	case s.unknown():
-		if look := s.Reading.Answered.Add(max(s.gone(s.Reading.Answered)/4, s.horizon())); now.Before(look) {
+	case s.Window == 0:
+		look := s.Reading.Answered.Add(max(s.gone(s.Reading.Answered)/4, s.horizon()))
+		if s.bucket() {
+			look = s.Reading.Answered.Add(max(min(seconds(3/max(s.rate(), minPace)), usual(s.Shortest)/8), s.horizon()))
+		}
+		if now.Before(look) {
 			return 0, look
 		}
 		return 1, now // and if it is refused, that tells for how long

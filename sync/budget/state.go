@@ -146,7 +146,7 @@ func (s *State) Grant(now time.Time, ask Ask) Answer {
 			answer.Until[c], answer.Why = roomAt, "LeadGrid's limit is used up for now"
 		default:
 			wait := min(own.due(1, rate), s.All.due(1, pace))
-			if s.unknown() {
+			if s.Window == 0 && s.Limit > 0 {
 				wait = min(wait, max(s.gone(now)/16, horizon)) // by then it may be known
 			}
 			answer.Until[c], answer.Why = now.Add(wait), "LeadGrid's limit allows no more at once"

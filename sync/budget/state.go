@@ -49,6 +49,8 @@ type State struct {
 	// All holds the tokens of all shares together, Own those of each share's guaranteed part.
 	All Pot         `json:"all"`
 	Own [shares]Pot `json:"own"`
+	// Asked is when each share last asked for tokens, noted while windows are short.
+	Asked [shares]time.Time `json:"asked,omitzero"`
 	// Kept is when the state was last kept over a crash of the server.
 	Kept time.Time `json:"kept,omitzero"`
 	// Granted is when the last token was given.
@@ -121,18 +123,22 @@ func (s *State) Grant(now time.Time, ask Ask) Answer {
 	room, roomAt := s.room(now)
 	ahead := s.horizon()
 	s.All.fill(now, pace, depth)
+	for c := range shares {
+		s.Own[c].fill(now, pace*s.part(c), max(1, depth*s.part(c)))
+		if s.short() && ask.Want[c] > 0 {
+			s.Asked[c] = now
+		}
+	}
 	given := 0
 	for c := range shares {
 		if ask.Want[c] <= 0 {
 			continue
 		}
-		part := s.part(c)
-		own, rate := &s.Own[c], pace*part
-		own.fill(now, rate, max(1, depth*part))
+		own, rate := &s.Own[c], pace*s.part(c)
 		lots := own.take(now, min(ask.Want[c], room-given), rate, ahead)
 		n := tokens(lots)
 		s.All.Level -= float64(n)
-		lent := s.All.take(now, min(ask.Want[c], room-given)-n, pace, ahead)
+		lent := s.All.take(now, min(ask.Want[c], room-given-s.kept(c, now))-n, pace, ahead)
 		n += tokens(lent)
 		for _, lot := range append(lots, lent...) {
 			lot.Share = c
@@ -145,7 +151,10 @@ func (s *State) Grant(now time.Time, ask Ask) Answer {
 		case given >= room:
 			answer.Until[c], answer.Why = roomAt, "LeadGrid's limit is used up for now"
 		default:
-			wait := min(own.due(1, rate), s.All.due(1, pace))
+			wait := own.due(1, rate)
+			if s.kept(c, now) == 0 {
+				wait = min(wait, s.All.due(1, pace))
+			}
 			if s.Window == 0 && s.Limit > 0 {
 				wait = min(wait, max(s.gone(now)/16, horizon)) // by then it may be known
 			}
@@ -161,6 +170,20 @@ func (s *State) Grant(now time.Time, ask Ask) Answer {
 		s.Granted = now
 	}
 	return answer
+}
+
+// kept is how many tokens may not be lent to a share since the others, who asked of late, may still take them: where all
+// of a short window is spent at once, they would come too late.
+func (s *State) kept(lent Share, now time.Time) (n int) {
+	if !s.short() {
+		return 0
+	}
+	for c := range shares {
+		if c != lent && now.Sub(s.Asked[c]) < 2*s.Window {
+			n += max(0, int(s.Own[c].Level))
+		}
+	}
+	return n
 }
 
 // settle takes in what the asking replica says of itself and forgets replicas that have been silent for too long.

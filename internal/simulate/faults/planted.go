@@ -98,12 +98,12 @@ var defects = []defect{
 	},
 	{
 		"starves", "sweeps get nothing of an announced limit", []int{3},
-		[]edit{{"sync/budget/state.go", `		part := s.part(c)
+		[]edit{{"sync/budget/state.go", `		own, rate := &s.Own[c], pace*s.part(c)
 `, `		if planted("starves") && c == Sweeps && s.Limit > 0 {
 			answer.Until[c] = now.Add(time.Second)
 			continue
 		}
-		part := s.part(c)
+		own, rate := &s.Own[c], pace*s.part(c)
 `}},
 	},
 	{

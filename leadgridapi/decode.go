@@ -63,7 +63,8 @@ func fieldsOf(t reflect.Type) map[string]int {
 }
 
 // open checks that body is an object with data, as every answer is, and returns
-// data, its elements and meta. data must begin with the byte kind, '{' or '['.
+// data, its elements and meta. data must begin with the byte kind, '{' or '[';
+// null beside a total is an empty list, as many servers write one.
 func open(body []byte, kind byte) (data []byte, items []json.RawMessage, meta Meta, err error) {
 	c := checker{cursor: cursor{data: body}}
 	data, items, metaText, err := c.envelope()
@@ -75,11 +76,12 @@ func open(body []byte, kind byte) (data []byte, items []json.RawMessage, meta Me
 		}
 		return nil, nil, meta, fmt.Errorf("the body is not JSON: %w", err)
 	}
-	if len(data) == 0 || data[0] != kind {
-		return nil, nil, meta, errors.New("the body has no data, or data of another shape")
-	}
 	if metaText != nil {
 		_ = meta.UnmarshalJSON(metaText)
+	}
+	empty := kind == '[' && string(data) == "null" && meta.Total != nil
+	if !empty && (len(data) == 0 || data[0] != kind) {
+		return nil, nil, meta, errors.New("the body has no data, or data of another shape")
 	}
 	return data, items, meta, nil
 }

@@ -86,14 +86,18 @@ func headerInt(h http.Header, name string) *int {
 	return &n
 }
 
-// retryAfter reads Retry-After as seconds or as an HTTP date. A date is
-// compared with the answer's own Date where there is one, so that the two
-// clocks need not agree.
+// retryAfter reads Retry-After as seconds, with or without a fraction, or as an
+// HTTP date. A date is compared with the answer's own Date where there is one, so
+// that the two clocks need not agree.
 func retryAfter(h http.Header, now time.Time) (wait time.Duration, ok bool) {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	// ParseUint takes no sign; more than 32 bits of seconds is rubbish, not a wait.
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
 		return time.Duration(seconds) * time.Second, true
+	}
+	if whole, fraction, ok := strings.Cut(value, "."); ok && strings.Trim(whole+fraction, "0123456789") == "" {
+		wait, err := time.ParseDuration(value + "s")
+		return wait, err == nil
 	}
 	at, err := http.ParseTime(value)
 	if err != nil {

@@ -207,6 +207,31 @@ func (w *world) request(t *testing.T, kind sweep.Kind, resources ...string) int6
 	return w.requestSweep(t, kind, resources, false)
 }
 
+// Whoever asks again before a sweep has begun is served by that one: interrupted syncs must not pile up.
+func TestWhatWaitsIsNotAskedForTwice(t *testing.T) {
+	w := prepareWorld(t, leadgridtest.Options{}, jobs.Config{})
+	first := w.request(t, sweep.Full)
+	for what, test := range map[string]struct {
+		id   int64
+		same bool
+	}{
+		"the same":                {w.request(t, sweep.Full), true},
+		"a part of it":            {w.request(t, sweep.Full, "notes"), true},
+		"with deletions accepted": {w.requestAccepting(t), false},
+		"scheduled":               {w.request(t, sweep.Scheduled), false},
+	} {
+		if (test.id == first) != test.same {
+			t.Errorf("%s is sweep %d, asked for after sweep %d", what, test.id, first)
+		}
+	}
+	if _, err := w.pool.Exec(t.Context(), `UPDATE sync_sweeps SET state = 'running' WHERE id = $1`, first); err != nil {
+		t.Fatal(err)
+	}
+	if id := w.request(t, sweep.Full); id == first {
+		t.Error("a sweep that has begun serves who asks now")
+	}
+}
+
 // requestAccepting asks for a full sweep as `worker sync --accept-deletions` does.
 func (w *world) requestAccepting(t *testing.T) int64 {
 	t.Helper()

@@ -159,10 +159,15 @@ func (w *tickWorker) Work(ctx context.Context, _ *river.Job[tickArgs]) error {
 	})
 }
 
-// RequestSweep asks for a sweep and inserts the job that runs it, in the caller's transaction.
+// RequestSweep asks for a sweep and inserts the job that runs it, in the caller's transaction. If just that has been asked for and
+// has not begun, it returns the sweep that waits.
 func RequestSweep(
 	ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], kind sweep.Kind, resources []string, acceptDeletions bool,
 ) (id int64, err error) {
+	id, found, err := sweep.Waiting(ctx, tx, client.Schema(), kind, resources, acceptDeletions)
+	if err != nil || found {
+		return id, err
+	}
 	id, err = sweep.Request(ctx, tx, client.Schema(), kind, resources, acceptDeletions)
 	if err != nil {
 		return 0, err

@@ -221,6 +221,27 @@ func hasJob(queueSchema, condition string) string {
 		WHERE j.kind = $1 AND j.args @> jsonb_build_object('sweep', s.id) AND j.` + condition + `)`
 }
 
+// Waiting returns a sweep that was asked for in the same way, reads as much, and has not begun: what a request now would ask for.
+func Waiting(
+	ctx context.Context, tx pgx.Tx, queueSchema string, kind Kind, resources []string, acceptDeletions bool,
+) (id int64, found bool, err error) {
+	if len(resources) == 0 {
+		resources = ResourceNames
+	}
+	err = tx.QueryRow(ctx, `
+		SELECT id FROM sync_sweeps s
+		WHERE state = 'queued' AND kind = $2 AND resources @> $3 AND accept_deletions = $4
+		  AND `+hasJob(queueSchema, `finalized_at IS NULL AND j.state <> 'retryable'`)+`
+		ORDER BY id LIMIT 1 FOR UPDATE`, Args{}.Kind(), kind, resources, acceptDeletions).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("look for a sweep that waits: %w", err)
+	}
+	return id, true, nil
+}
+
 // Request asks for a sweep in the caller's transaction, which must also insert the job that runs it. A full sweep supersedes
 // unfinished scheduled ones, and unfinished full ones whose last attempt failed if it reads everything that they would.
 func Request(

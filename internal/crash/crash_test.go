@@ -24,6 +24,7 @@ var (
 // come in and a sweep runs. After each round nothing acked may be missing, nothing may be there twice, and one
 // `worker sync --wait` must make the mirror equal.
 func TestPromise13_KillAnywhere(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, *seed, nil)
 	w.sync(t)
 	w.wantEqual(t)

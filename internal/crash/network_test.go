@@ -119,6 +119,7 @@ func under(t *testing.T, proxies []*toxiproxy.Proxy, one toxic, work func()) {
 // sent, or lets only some bytes through. Once it is well again every event must be processed, without a restart of
 // anything, nothing acked may be lost, and a sync must make the mirror equal.
 func TestPromise6_AnyNetwork(t *testing.T) {
+	t.Parallel()
 	var n network
 	w := newWorld(t, 5, n.through(t))
 	w.sync(t)

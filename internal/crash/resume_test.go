@@ -13,6 +13,7 @@ import (
 // a commit does not wait for the disk, so that the crash takes it back: the sweep that goes on afterwards must be where its rows
 // are, and when it says that it is done the mirror must be equal.
 func TestPromise13_SweepGoesOnBehindNothingThatWasLost(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 3, nil)
 	w.sync(t)
 	w.Change(func(s *leadgridtest.Settings) {

@@ -105,8 +105,10 @@ func (c *checker) envelope() (data []byte, items []json.RawMessage, meta []byte,
 		}
 		c.space()
 		start, key := c.at, string(unquote(quoted))
-		if key == "data" && c.peek() == '[' {
+		if key == "data" {
 			items = nil
+		}
+		if key == "data" && c.peek() == '[' {
 			err = c.array(2, &items)
 		} else {
 			err = c.value(1)

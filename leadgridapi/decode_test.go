@@ -211,11 +211,12 @@ func FuzzPage(f *testing.F) {
 // Many servers write an empty list as null; without a count it may as well be a failure.
 func TestNullForAnEmptyList(t *testing.T) {
 	for body, good := range map[string]bool{
-		`{"data": null, "meta": {"total": 0, "page": 1}}`: true,
-		`{"data": null, "meta": {}}`:                      false,
-		`{"data": null}`:                                  false,
-		`{"data": {}, "meta": {"total": 0}}`:              false,
-		`null`:                                            false,
+		`{"data": null, "meta": {"total": 0, "page": 1}}`:             true,
+		`{"data": [{"id": "n"}], "data": null, "meta": {"total": 0}}`: true,
+		`{"data": null, "meta": {}}`:                                  false,
+		`{"data": null}`:                                              false,
+		`{"data": {}, "meta": {"total": 0}}`:                          false,
+		`null`:                                                        false,
 	} {
 		page, err := serve(t, answer(200, body)).ListNotes(t.Context(), "d1", leadgridapi.PageRequest{})
 		if good != (err == nil) || len(page.Items) != 0 {

@@ -210,7 +210,11 @@ func (w *world) request(t *testing.T, kind sweep.Kind, resources ...string) int6
 // Whoever asks again before a sweep has begun is served by that one: interrupted syncs must not pile up.
 func TestWhatWaitsIsNotAskedForTwice(t *testing.T) {
 	w := prepareWorld(t, leadgridtest.Options{}, jobs.Config{})
+	part := w.request(t, sweep.Full, "links")
 	first := w.request(t, sweep.Full)
+	if first == part {
+		t.Fatal("a sweep of links serves who asks for all")
+	}
 	for what, test := range map[string]struct {
 		id   int64
 		same bool

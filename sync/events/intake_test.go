@@ -90,6 +90,7 @@ func TestPromise7_OddEventsAreFollowed(t *testing.T) {
 		`{"id":"evt_1","type":"dossier.updated","data":{"id":"d_1","custom":{"Budget":1,"budget":2}}}`,
 		`{"id":"evt_2","type":"dossier.updated","data":{"id":"d_1","name":"\u0000","k":1,"k":2}}`,
 		`{"id":3,"type":"dossier.updated","data":{"id":"d_1"}}`,
+		`{"id":"evt_5","type":"dossier.updated","data":{"id":"d_1"}} and more`,
 		"{\"id\":\"evt_4\",\"type\":\"dossier.updated\",\"data\":{\"id\":\"d_1\",\"name\":\"\xff\"}}",
 	} {
 		got, err := intake.Add(t.Context(), events.Received{Body: []byte(body), At: time.Now()})

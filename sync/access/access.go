@@ -51,7 +51,11 @@ type Gate struct {
 	mu     sync.Mutex
 	pauses []PausedError
 	loaded time.Time
+	probed time.Time // when a request of this process was last let through as a probe
 }
+
+// proofTime is for how long after a probe others may follow that show which organization has answered it.
+const proofTime = 10 * time.Second
 
 // New returns a gate that keeps its state through pool; every is the time between two probes, 0 for the default.
 func New(pool *pgxpool.Pool, every time.Duration) *Gate {
@@ -60,13 +64,21 @@ func New(pool *pgxpool.Pool, every time.Duration) *Gate {
 
 // Check returns nil if a request that needs the scopes may be sent, otherwise a *PausedError. When a probe is due, the first
 // caller gets nil, and the others the error until that caller's request has succeeded.
-func (g *Gate) Check(ctx context.Context, scopes ...string) error {
+func (g *Gate) Check(ctx context.Context, scopes ...string) error { return g.check(ctx, false, scopes) }
+
+// CheckProof is Check for a request that is to show which organization answers. It may follow a probe at once: what that has read
+// may be nothing that the mirror knows, and then it cannot open the gate that Foreign has closed.
+func (g *Gate) CheckProof(ctx context.Context, scopes ...string) error {
+	return g.check(ctx, true, scopes)
+}
+
+func (g *Gate) check(ctx context.Context, proof bool, scopes []string) error {
 	pauses, err := g.current(ctx)
 	if err != nil {
 		return err
 	}
 	for _, pause := range pauses {
-		if !concerns(pause.Scope, scopes) {
+		if !concerns(pause.Scope, scopes) || proof && pause.Reason == OtherOrganization && g.hasProbed() {
 			continue
 		}
 		probe, err := g.claimProbe(ctx, pause.Scope)
@@ -91,7 +103,19 @@ func (g *Gate) claimProbe(ctx context.Context, scope string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("claim probe: %w", err)
 	}
-	return tag.RowsAffected() == 1, nil
+	claimed := tag.RowsAffected() == 1
+	if claimed {
+		g.mu.Lock()
+		g.probed = time.Now()
+		g.mu.Unlock()
+	}
+	return claimed, nil
+}
+
+func (g *Gate) hasProbed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return time.Since(g.probed) < proofTime
 }
 
 // current returns the pauses as they were at most a second ago.

@@ -25,6 +25,7 @@ type Observer struct {
 	gate   *access.Gate
 	pause  time.Duration
 	report Report
+	proof  bool // its requests show which organization answers
 }
 
 // Report is called with what was committed to a kind's table: how many rows were inserted or updated, and how many marked as
@@ -110,7 +111,11 @@ func (o *Observer) pauses() backoff.BackOff {
 }
 
 func askOnce[T any](ctx context.Context, o *Observer, scope string, at *mirror.Observation, send func() (T, error)) (answer T, err error) {
-	if err := o.gate.Check(ctx, scope); err != nil {
+	check := o.gate.Check
+	if o.proof {
+		check = o.gate.CheckProof
+	}
+	if err := check(ctx, scope); err != nil {
 		return answer, err
 	}
 	if *at, err = o.mirror.Begin(ctx); err != nil {

@@ -73,3 +73,46 @@ func TestPromise4_ReadThatAThinPageOvertookIsReadAgain(t *testing.T) {
 		t.Errorf("phone %q, %v, want 2", phone, err)
 	}
 }
+
+// The gate is closed because the key read another organization. What the probe reads then is nothing that the mirror knows, so that
+// only a witness can open the gate again.
+func TestPromise6_ProbeOfSomethingNewOpensTheGate(t *testing.T) {
+	pool := pgtest.New(t)
+	server := leadgridtest.New(leadgridtest.Options{})
+	t.Cleanup(server.Close)
+	api, err := leadgridapi.New(server.URL(), server.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate := access.New(pool, time.Hour)
+	observer := observe.New(api, mirror.New(pool, mirror.Options{}), gate)
+	create := func(name string) string {
+		id, err := server.CreateDossier(leadgridtest.Fields{"type": "candidate", "name": name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	if _, err := observer.Dossier(t.Context(), create("Ana")); err != nil {
+		t.Fatal(err)
+	}
+	if err := gate.Foreign(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fresh := create("Bea")
+	if _, err := observer.Dossier(t.Context(), fresh); err == nil {
+		t.Fatal("it is read although no probe is due")
+	}
+	if err := observer.Prove(t.Context()); err == nil {
+		t.Fatal("it is proved although no probe is due")
+	}
+	if err := gate.ProbeNow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := observer.Dossier(t.Context(), fresh); err != nil {
+		t.Errorf("the probe: %v", err)
+	}
+	if pauses, err := access.Pauses(t.Context(), pool); err != nil || len(pauses) != 0 {
+		t.Errorf("still paused: %v, %v", pauses, err)
+	}
+}

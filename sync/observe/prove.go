@@ -34,6 +34,9 @@ func (o *Observer) Answers(ctx context.Context) error {
 }
 
 func (o *Observer) answers(ctx context.Context, witnesses []mirror.Witness) error {
+	proving := *o
+	proving.proof = true
+	o = &proving
 	for _, witness := range witnesses {
 		found, err := o.witnessed(ctx, witness)
 		if err != nil {

@@ -1,12 +1,13 @@
-// Package budget shares one API rate budget among all replicas that use the same key.
+// Package budget shares one API rate limit among all replicas that use the same key.
 //
 // LeadGrid publishes no numbers, so the budget learns them: from X-RateLimit-Limit and -Remaining, from when the
-// remaining jumps back, and from refusals (429) and their Retry-After. What one replica learns is put into one row of
-// Postgres (table sync_budget) for all. From the same row each replica leases tokens in small lots, just enough for a
-// fraction of a second, so that a lease holder's death costs next to nothing and a request costs no round trip.
+// remaining jumps back, and from refusals (429) and their Retry-After. What one replica learns it puts into a row of
+// Postgres (table sync_budget) for all. From the same row each replica leases tokens, just enough for a fraction of a
+// second: so a request costs no round trip, and what a replica that dies had leased is next to nothing.
 //
-// [State] is the pure state machine that the row holds, purse what one replica holds; both are driven by explicit
-// times. [Budget] connects the two through Postgres, whose clock is the shared one.
+// [Limiter] is what an API client asks. Behind it, [Budget] spends the tokens that this replica has leased (purse.go) and
+// exchanges what it saw for more (exchange.go, store.go). What is stored is a pure state machine, driven by explicit times
+// on the database's clock: state.go grants tokens, learn.go learns the limit from answers, pace.go says how fast to go.
 package budget
 
 import (
@@ -21,6 +22,25 @@ import (
 
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
+
+// Share names who asks for a request: each has a guaranteed part of the budget.
+type Share int
+
+// The shares. What one leaves unused is lent to whoever asks.
+const (
+	Events Share = iota
+	WriteBack
+	Sweeps
+	shares
+)
+
+// String returns the share's name as metrics and errors show it.
+func (s Share) String() string {
+	return [...]string{"events", "write_back", "sweeps"}[s]
+}
+
+// guaranteed is each share's part while every share has work.
+var guaranteed = [shares]float64{Events: 0.60, WriteBack: 0.30, Sweeps: 0.10}
 
 // Options are the settings of a Budget; the zero value is usable.
 type Options struct {
@@ -61,7 +81,7 @@ type Budget struct {
 
 	mu      sync.Mutex
 	purse   purse
-	state   State // as last read
+	state   state // as last read
 	version int64
 	ahead   time.Duration // the database's clock minus ours, at least
 	asOf    time.Time     // when reading state began; zero before the first time
@@ -128,16 +148,7 @@ func (b *Budget) Share(share Share) Limiter { return Limiter{budget: b, share: s
 func (l Limiter) Acquire(ctx context.Context) error { return l.budget.acquire(ctx, l.share) }
 
 // Observe learns from one answer, and stops all replicas if it is a refusal. It never waits.
-func (l Limiter) Observe(o leadgridapi.Observation) {
-	seen := Seen{Sent: o.Sent, Answered: o.Answered, Status: o.Status, Limit: -1, Remaining: -1, RetryAfter: o.RetryAfter}
-	if o.Limit != nil {
-		seen.Limit = *o.Limit
-	}
-	if o.Remaining != nil {
-		seen.Remaining = *o.Remaining
-	}
-	l.budget.observe(seen)
-}
+func (l Limiter) Observe(o leadgridapi.Observation) { l.budget.observe(o) }
 
 func (b *Budget) now() time.Time {
 	if b.opts.Now != nil {
@@ -170,7 +181,7 @@ func (b *Budget) acquire(ctx context.Context, c Share) error {
 			return b.noToken(c, now.Add(exchangeTimeout/2), "the shared budget does not answer in time", nil)
 		case !b.asking:
 			asked = true
-			if err := b.exchange(ctx); err != nil {
+			if err := b.lease(ctx); err != nil {
 				return b.noToken(c, b.now().Add(exchangeTimeout/2), "the shared budget cannot be asked", err)
 			}
 			continue
@@ -230,12 +241,12 @@ func (b *Budget) notify() {
 }
 
 // observe takes in what the client saw. It never blocks on the database.
-func (b *Budget) observe(o Seen) {
+func (b *Budget) observe(o leadgridapi.Observation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.purse.observe(o)
-	if b.state.risen(o.Remaining) {
-		b.ask()
+	if o.Remaining != nil && b.state.risen(*o.Remaining) {
+		b.askAgain()
 	}
 	if o.Status != 429 {
 		return
@@ -249,81 +260,8 @@ func (b *Budget) observe(o Seen) {
 	b.publish()
 }
 
-// ask lets those who wait ask for tokens again: there may be more than when they were told to wait.
-func (b *Budget) ask() {
+// askAgain lets those who wait ask for tokens again: there may be more than when they were told to wait.
+func (b *Budget) askAgain() {
 	b.again = [shares]time.Time{}
 	b.notify()
-}
-
-// exchange tells the others what was seen here, reads what they know and leases tokens for those who wait. The lock is
-// given up meanwhile.
-func (b *Budget) exchange(ctx context.Context) error {
-	b.asking = true
-	ask := b.purse.ask(b.now(), b.opts.Replica, b.waiting)
-	for c := range shares {
-		if b.now().Before(b.again[c]) {
-			ask.Want[c] = 0
-		}
-	}
-	if b.opts.SweepShare != nil {
-		ask.SweepShare = b.opts.SweepShare()
-	}
-	seen := b.purse.seen
-	b.purse.seen = nil
-	b.mu.Unlock()
-
-	// Others may wait for this exchange too: it does not end with the request that began it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTimeout)
-	defer cancel()
-	var answer Answer
-	wants := ask.Want != [shares]int{}
-	got, err := b.store.update(ctx, b.store.pool, func(s *State, now time.Time, ahead time.Duration) bool {
-		if !wants && len(seen) == 0 {
-			return false // only a look
-		}
-		s.observeAll(seen, ahead)
-		answer = s.Grant(now, ask)
-		return true
-	})
-
-	b.mu.Lock()
-	b.asking = false
-	if err != nil {
-		b.purse.seen = append(seen, b.purse.seen...)
-		b.notify()
-		return err
-	}
-	b.adopt(got)
-	for _, lot := range answer.Lots {
-		lot.Start, lot.Until = lot.Start.Add(-got.ahead), lot.Until.Add(-got.ahead)
-		b.purse.receive(lot)
-	}
-	if wants {
-		b.short = answer.Why
-		for c := range answer.Until {
-			if ask.Want[c] > 0 {
-				b.again[c] = time.Time{}
-				if until := answer.Until[c]; !until.IsZero() {
-					b.again[c] = until.Add(-got.ahead)
-				}
-			}
-		}
-	}
-	b.notify()
-	return nil
-}
-
-// adopt takes over what was read, unless what is known was read later.
-func (b *Budget) adopt(got reading) {
-	if got.version < b.version && got.began.Before(b.asOf) {
-		return
-	}
-	if got.state.Risen.After(b.state.Risen) {
-		b.ask()
-	}
-	b.state, b.version, b.ahead, b.asOf, b.readAt = got.state, got.version, got.ahead, got.began, b.now()
-	if until := got.state.BlockedUntil.Add(-got.ahead); until.After(b.blocked) && until.After(b.now()) {
-		b.blocked, b.why = until, got.state.BlockedWhy
-		b.purse.drop()
-	}
 }

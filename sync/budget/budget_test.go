@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
@@ -92,37 +90,16 @@ func (s *server) accepted() (n int) {
 	return n
 }
 
-// replica is one process as far as the budget can tell: its own pool, its own Budget, its own client.
-type replica struct {
-	pool   *pgxpool.Pool
-	budget *budget.Budget
-	client *leadgridapi.Client
-	stop   func()
-}
-
-func (r *replica) api(share budget.Share) *leadgridapi.Client {
-	return r.client.WithLimiter(r.budget.Share(share))
-}
-
-func start(t testing.TB, db, baseURL string, opts budget.Options) *replica {
-	r := &replica{pool: pgtest.Open(t, db)}
-	r.budget = budget.New(r.pool, opts)
+// start is one process as far as the budget can tell: a pool, a Budget and a client of its own. It returns the client for
+// requests of a share.
+func start(t testing.TB, db, baseURL string, opts budget.Options) func(budget.Share) *leadgridapi.Client {
+	b := budget.New(pgtest.Open(t, db), opts)
+	run(t, b)
 	client, err := leadgridapi.New(baseURL, "lg_live_test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.client = client
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.budget.Run(ctx) }()
-	r.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	t.Cleanup(r.stop)
-	return r
+	return func(share budget.Share) *leadgridapi.Client { return client.WithLimiter(b.Share(share)) }
 }
 
 // Over HTTP, with the client: requests stop at the first refusal, and begin again when Retry-After has passed, given as
@@ -141,11 +118,11 @@ func TestPromise8_RetryAfterOverHTTP(t *testing.T) {
 			defer cancel()
 			var wg sync.WaitGroup
 			for range 3 {
-				r := start(t, db, s.URL, budget.Options{Patience: 30 * time.Second})
+				client := start(t, db, s.URL, budget.Options{Patience: 30 * time.Second})
 				for range 2 {
 					wg.Go(func() {
 						for s.accepted() < 100 {
-							_, err := r.api(budget.Sweeps).Dossier(ctx, "d1")
+							_, err := client(budget.Sweeps).Dossier(ctx, "d1")
 							if err != nil && !errors.Is(err, leadgridapi.ErrRateLimited) {
 								t.Error(err)
 								return
@@ -187,12 +164,12 @@ func TestPromise8_SharesOverHTTP(t *testing.T) {
 	defer cancel()
 	var wg sync.WaitGroup
 	for range 3 {
-		r := start(t, db, s.URL, budget.Options{})
+		client := start(t, db, s.URL, budget.Options{})
 		for _, share := range []budget.Share{budget.Events, budget.WriteBack, budget.Sweeps} {
 			for range 4 {
 				wg.Go(func() {
 					for ctx.Err() == nil {
-						_, err := r.api(share).Dossier(ctx, share.String())
+						_, err := client(share).Dossier(ctx, share.String())
 						if noToken, ok := errors.AsType[*budget.NoTokenError](err); ok {
 							select {
 							case <-ctx.Done():
@@ -240,7 +217,7 @@ func TestUnlimitedServerIsUsedFast(t *testing.T) {
 	b := budget.New(pool, budget.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	go b.Run(ctx)
+	run(t, b)
 	l := b.Share(budget.Sweeps)
 	if err := l.Acquire(ctx); err != nil {
 		t.Fatal(err)

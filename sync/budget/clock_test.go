@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
 // A refusal ends for the others no earlier than it does for the replica that met it, however long telling it took: the
@@ -12,8 +13,8 @@ import (
 func TestPromise8_RefusalIsToldNoEarlierThanItWas(t *testing.T) {
 	st := store{pool: pgtest.New(t)} // the server's clock is ours
 	answered := time.Now()
-	got, err := st.update(t.Context(), st.pool, func(s *State, _ time.Time, ahead time.Duration) bool {
-		s.observeAll([]Seen{{Sent: answered, Answered: answered, Status: 429, Limit: -1, Remaining: -1, RetryAfter: time.Minute}}, ahead)
+	got, err := st.update(t.Context(), st.pool, func(s *state, _ time.Time, ahead time.Duration) bool {
+		s.observeAll([]leadgridapi.Observation{{Sent: answered, Answered: answered, Status: 429, RetryAfter: time.Minute}}, ahead)
 		return true
 	})
 	if err != nil {

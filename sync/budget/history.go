@@ -12,19 +12,19 @@ const (
 	memory = 2*fineness + 64
 )
 
-// History is when accepted requests were sent, in slots of equal length. It grows at its end and is cut in large steps,
+// history is when accepted requests were sent, in slots of equal length. It grows at its end and is cut in large steps,
 // so that storing it again logs little.
-type History struct {
+type history struct {
 	Start time.Time     `json:"start,omitzero"`
 	Slot  time.Duration `json:"slot,omitempty"`
 	Count []int         `json:"count,omitempty"`
 }
 
 // add notes a request. A slot becomes about a fineness-th of window.
-func (h *History) add(t time.Time, window time.Duration) {
+func (h *history) add(t time.Time, window time.Duration) {
 	want := max(window/fineness, settled/96)
 	if h.Slot == 0 || len(h.Count) == 0 {
-		*h = History{Start: t, Slot: want}
+		*h = history{Start: t, Slot: want}
 	}
 	for want >= 2*h.Slot {
 		h.coarser()
@@ -37,7 +37,7 @@ func (h *History) add(t time.Time, window time.Duration) {
 	case t.Before(h.Start):
 		i = 0
 	case i-len(h.Count) > 2*memory:
-		*h = History{Start: t, Slot: h.Slot}
+		*h = history{Start: t, Slot: h.Slot}
 		i = 0
 	}
 	for len(h.Count) <= i {
@@ -50,14 +50,14 @@ func (h *History) add(t time.Time, window time.Duration) {
 }
 
 // keep drops all but the last n slots.
-func (h *History) keep(n int) {
+func (h *history) keep(n int) {
 	if cut := len(h.Count) - n; cut > 0 {
 		h.Count = slices.Delete(h.Count, 0, cut)
 		h.Start = h.at(cut)
 	}
 }
 
-func (h *History) coarser() {
+func (h *history) coarser() {
 	merged := make([]int, (len(h.Count)+1)/2)
 	for i, n := range h.Count {
 		merged[i/2] += n
@@ -65,7 +65,7 @@ func (h *History) coarser() {
 	h.Count, h.Slot = merged, 2*h.Slot
 }
 
-func (h *History) finer() {
+func (h *history) finer() {
 	h.keep(memory)
 	split := make([]int, 0, 2*len(h.Count))
 	for _, n := range h.Count {
@@ -74,11 +74,11 @@ func (h *History) finer() {
 	h.Count, h.Slot = split, h.Slot/2
 }
 
-func (h *History) at(i int) time.Time { return h.Start.Add(time.Duration(i) * h.Slot) }
+func (h *history) at(i int) time.Time { return h.Start.Add(time.Duration(i) * h.Slot) }
 
 // last returns the slot of the n-th last request, counted from the slot that t is in, and how many of that slot's are
 // among those n.
-func (h *History) last(t time.Time, n int) (slot, of int, ok bool) {
+func (h *history) last(t time.Time, n int) (slot, of int, ok bool) {
 	if h.Slot == 0 || t.Before(h.Start) || n < 1 {
 		return 0, 0, false
 	}
@@ -92,7 +92,7 @@ func (h *History) last(t time.Time, n int) (slot, of int, ok bool) {
 }
 
 // before counts how many of the n last requests, counted from t, were sent before another time.
-func (h *History) before(t time.Time, n int, limit time.Time) int {
+func (h *history) before(t time.Time, n int, limit time.Time) int {
 	i, of, ok := h.last(t, n)
 	if !ok {
 		return 0

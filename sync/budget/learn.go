@@ -3,6 +3,8 @@ package budget
 import (
 	"cmp"
 	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
 const (
@@ -34,8 +36,8 @@ const (
 	forever = 1000 * time.Hour
 )
 
-// Learned is the part of the state that LeadGrid's answers have taught.
-type Learned struct {
+// learned is the part of the state that LeadGrid's answers have taught.
+type learned struct {
 	BlockedUntil time.Time `json:"blocked_until,omitzero"`
 	BlockedWhy   string    `json:"blocked_why,omitempty"`
 	RefusedAt    time.Time `json:"refused_at,omitzero"`
@@ -62,60 +64,51 @@ type Learned struct {
 	Ceiling float64 `json:"ceiling,omitempty"`
 
 	// History is when requests were accepted, as far as a window reaches.
-	History History `json:"history,omitzero"`
+	History history `json:"history,omitzero"`
 	// Reading is the newest announced remaining; Change an older one and the next, kept until all replicas have told
 	// what they sent before.
-	Reading Reading `json:"reading,omitzero"`
-	Change  Change  `json:"change,omitzero"`
+	Reading reading `json:"reading,omitzero"`
+	Change  change  `json:"change,omitzero"`
 	// Cycle counts the accepted requests since the last refusal, Spare what was always left for a while.
-	Cycle Cycle `json:"cycle,omitzero"`
-	Spare Spare `json:"spare,omitzero"`
+	Cycle cycle `json:"cycle,omitzero"`
+	Spare spare `json:"spare,omitzero"`
 	// Grown is for how long requests have waited for the pace since the last refusal, Pressed when one last did.
 	Grown   time.Duration `json:"grown,omitempty"`
 	Pressed time.Time     `json:"pressed,omitzero"`
 }
 
-// Reading is an announced remaining, and the request whose answer told it: LeadGrid counted it between the two times.
-type Reading struct {
+// reading is an announced remaining, and the request whose answer told it: LeadGrid counted it between the two times.
+type reading struct {
 	Remaining int       `json:"remaining"`
 	Sent      time.Time `json:"sent"`
 	Answered  time.Time `json:"answered"`
 }
 
 // latest is up to when a request may have been noted that LeadGrid had counted by then: its answer may have been as slow.
-func (r Reading) latest() time.Time { return r.Answered.Add(r.Answered.Sub(r.Sent)) }
+func (r reading) latest() time.Time { return r.Answered.Add(r.Answered.Sub(r.Sent)) }
 
-// Change is one reading and the next.
-type Change struct {
-	From Reading `json:"from"`
-	To   Reading `json:"to"`
+// change is one reading and the next.
+type change struct {
+	From reading `json:"from"`
+	To   reading `json:"to"`
 }
 
-// Cycle counts accepted requests since a moment, at which so many remained.
-type Cycle struct {
+// cycle counts accepted requests since a moment, at which so many remained.
+type cycle struct {
 	Start     time.Time `json:"start,omitzero"`
 	Accepted  int       `json:"accepted,omitempty"`
 	Remaining int       `json:"remaining,omitempty"`
 }
 
-// Spare is the least that remained since a moment, when requests had waited for so long.
-type Spare struct {
+// spare is the least that remained since a moment, when requests had waited for so long.
+type spare struct {
 	Since time.Time     `json:"since,omitzero"`
 	Least int           `json:"least,omitempty"`
 	Grown time.Duration `json:"grown,omitempty"`
 }
 
-// Seen is one answer of LeadGrid (or none: Status 0).
-type Seen struct {
-	Sent, Answered time.Time
-	Status         int
-	// Limit and Remaining are what the headers announced, negative when they did not.
-	Limit, Remaining int
-	RetryAfter       time.Duration
-}
-
-// Observe learns from one answer. Answers may come in any order.
-func (s *State) Observe(o Seen) {
+// observe learns from one answer. Answers may come in any order.
+func (s *state) observe(o leadgridapi.Observation) {
 	if o.Status == 0 {
 		return
 	}
@@ -124,8 +117,8 @@ func (s *State) Observe(o Seen) {
 	}
 	foretold := s.Limit == 0 || s.Reading.Remaining-s.out() < max(3, s.Limit/10) || o.Sent.Sub(s.Reading.Answered) > settled
 	accepted := o.Status != 429
-	if o.Limit > 0 {
-		s.announced(min(o.Limit, 1e9))
+	if o.Limit != nil && *o.Limit > 0 {
+		s.announced(min(*o.Limit, 1e9))
 	}
 	if accepted {
 		s.Cycle.Accepted++
@@ -133,7 +126,7 @@ func (s *State) Observe(o Seen) {
 			s.History.add(o.Sent.Add(o.Answered.Sub(o.Sent)/2), cmp.Or(s.Window, max(s.gone(o.Answered), s.History.Slot*fineness)))
 		}
 	}
-	if 0 <= o.Remaining && o.Remaining <= s.Limit && o.Limit > 0 {
+	if o.Limit != nil && *o.Limit > 0 && o.Remaining != nil && 0 <= *o.Remaining && *o.Remaining <= s.Limit {
 		s.read(o)
 	}
 	if !accepted {
@@ -142,36 +135,36 @@ func (s *State) Observe(o Seen) {
 }
 
 // observeAll learns from answers whose times are by a clock that is behind by ahead.
-func (s *State) observeAll(seen []Seen, ahead time.Duration) {
+func (s *state) observeAll(seen []leadgridapi.Observation, ahead time.Duration) {
 	for _, o := range seen {
 		o.Sent, o.Answered = o.Sent.Add(ahead).Round(time.Microsecond), o.Answered.Add(ahead).Round(time.Microsecond)
-		s.Observe(o)
+		s.observe(o)
 	}
 }
 
 // announced takes in a limit.
-func (s *State) announced(limit int) {
+func (s *state) announced(limit int) {
 	if s.Limit == limit {
 		return
 	}
 	if s.Limit == 0 {
 		s.Longest, s.Cycle.Remaining = forever, limit
-		s.All, s.Own = Pot{}, [shares]Pot{} // full
+		s.All, s.Own = tokenBucket{}, [shares]tokenBucket{} // full
 	}
-	s.Limit, s.Change = limit, Change{}
+	s.Limit, s.Change = limit, change{}
 	s.Reading.Remaining = min(s.Reading.Remaining, s.Limit)
 }
 
 // read takes in an announced remaining, if it is newer than the last in LeadGrid's own order. Of two requests that were
 // under way together either may have been counted first: the lower figure is kept.
-func (s *State) read(o Seen) {
-	r := Reading{Remaining: o.Remaining, Sent: o.Sent, Answered: o.Answered}
+func (s *state) read(o leadgridapi.Observation) {
+	r := reading{Remaining: *o.Remaining, Sent: o.Sent, Answered: o.Answered}
 	last := s.Reading
 	switch {
 	case last.Sent.IsZero():
 	case !r.Sent.Before(last.Answered):
 		if o.Status != 429 && (s.Change.To.Sent.IsZero() || r.Remaining-last.Remaining > max(0, s.Change.To.Remaining-s.Change.From.Remaining)) {
-			s.Change = Change{From: last, To: r}
+			s.Change = change{From: last, To: r}
 		}
 	case !last.Sent.Before(r.Answered) || r.Remaining >= last.Remaining:
 		return
@@ -182,16 +175,16 @@ func (s *State) read(o Seen) {
 	s.Reading = r
 	s.spare()
 	if c := s.Change; !c.To.Sent.IsZero() && o.Answered.Sub(c.To.Answered) > settled {
-		s.Change = Change{}
+		s.Change = change{}
 		s.compare(c)
 	}
 }
 
 // risen says whether so many remaining are many more than at the last reading.
-func (s *State) risen(remaining int) bool { return remaining-s.Reading.Remaining > s.Limit/8 }
+func (s *state) risen(remaining int) bool { return remaining-s.Reading.Remaining > s.Limit/8 }
 
 // spare shortens the window if requests waited for all of one while much was left: it must be shorter than believed.
-func (s *State) spare() {
+func (s *state) spare() {
 	m, now := &s.Spare, s.Reading.Answered
 	m.Least = min(m.Least, s.Reading.Remaining)
 	over := now.Sub(m.Since)
@@ -203,14 +196,14 @@ func (s *State) spare() {
 		s.Shortest = min(s.Shortest, s.Longest)
 		s.setWindow()
 	}
-	*m = Spare{Since: now, Least: s.Reading.Remaining, Grown: s.Grown}
+	*m = spare{Since: now, Least: s.Reading.Remaining, Grown: s.Grown}
 }
 
 // compare learns from two readings for how long a request counts. What counts at any time is the latest requests, as many
 // as are missing from the limit. So the window reaches back at least to the oldest of them; and if fewer count at the next
 // reading, it no longer reached back to the one before that. This holds for fixed windows and for sliding ones. For a
 // bucket, which is refilled steadily, the two bounds soon contradict each other.
-func (s *State) compare(c Change) {
+func (s *state) compare(c change) {
 	missing, gain := s.Limit-c.From.Remaining, c.To.Remaining-c.From.Remaining
 	oldest, _, ok := s.History.last(c.From.latest(), missing)
 	if !ok {
@@ -246,7 +239,7 @@ func (s *State) compare(c Change) {
 
 // jump says whether what came back came much faster than on the whole: from a window it comes at once, into a bucket
 // steadily.
-func (s *State) jump(c Change) bool {
+func (s *state) jump(c change) bool {
 	missing, gain := s.Limit-c.From.Remaining, c.To.Remaining-c.From.Remaining
 	looked := later(c.From.Sent, s.BlockedUntil.Add(-time.Second)) // nothing came back during a block
 	quiet := c.To.Answered.Sub(looked)
@@ -257,16 +250,16 @@ func (s *State) jump(c Change) bool {
 }
 
 // bucket says whether no window explains what was seen. Then what LeadGrid says is left is all there is to go by.
-func (s *State) bucket() bool { return s.Window == 0 && s.Doubts > mostDoubts }
+func (s *state) bucket() bool { return s.Window == 0 && s.Doubts > mostDoubts }
 
 // rate is how many requests a second have stopped counting since the last refusal.
-func (s *State) rate() float64 {
+func (s *state) rate() float64 {
 	back := s.Reading.Remaining - s.Cycle.Remaining + s.Cycle.Accepted
 	return float64(max(back, 0)) / max(s.Reading.Answered.Sub(s.Cycle.Start), time.Second).Seconds()
 }
 
 // atLeast notes that a request counts for at least that long.
-func (s *State) atLeast(d time.Duration, now time.Time) {
+func (s *state) atLeast(d time.Duration, now time.Time) {
 	if d <= max(s.Shortest, s.Window+s.Window/10) {
 		return
 	}
@@ -278,7 +271,7 @@ func (s *State) atLeast(d time.Duration, now time.Time) {
 
 // setWindow settles on a window between the bounds: the usual one believed in so far, or else the shortest usual one, or
 // else the likeliest. If that is too short, a refusal says so, which costs no time: by then all that LeadGrid gives is used.
-func (s *State) setWindow() {
+func (s *state) setWindow() {
 	w := usual(s.Shortest)
 	if s.Longest == forever {
 		w = usual(s.Shortest - s.Shortest/10) // others who use the same key make it look longer
@@ -293,10 +286,10 @@ func (s *State) setWindow() {
 }
 
 // refused obeys a 429 and learns from it.
-func (s *State) refused(o Seen, foretold bool) {
+func (s *state) refused(o leadgridapi.Observation, foretold bool) {
 	s.Refusals++
 	until := o.Answered.Add(o.RetryAfter)
-	news := !o.Sent.Before(s.RefusedAt) && !s.Blocked(o.Sent)
+	news := !o.Sent.Before(s.RefusedAt) && !s.blocked(o.Sent)
 	if until.After(s.BlockedUntil) {
 		s.BlockedUntil = until
 		s.BlockedWhy = refusalWhy(o.RetryAfter)
@@ -318,12 +311,12 @@ func (s *State) refused(o Seen, foretold bool) {
 		}
 	}
 	s.Grown = 0
-	s.Cycle = Cycle{Start: until}
+	s.Cycle = cycle{Start: until}
 }
 
 // tooFast corrects the window after a refusal: it reaches from the oldest request that counts to the end of the block. If
 // that is not longer than believed, there is something else about this limit, and doubts grow.
-func (s *State) tooFast(o Seen) {
+func (s *state) tooFast(o leadgridapi.Observation) {
 	before, known := s.Window, s.Window > 0
 	if oldest, _, ok := s.History.last(o.Answered, max(s.Limit-s.out(), 1)); ok || !known {
 		s.atLeast(o.Sent.Add(o.RetryAfter-time.Second).Sub(s.History.at(oldest+1)), o.Answered) // Retry-After was rounded up

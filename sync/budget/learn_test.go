@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
 // sweep lets three replicas with three workers each send as much as the budget lets them.
@@ -270,12 +272,12 @@ func TestPromise8_EventDoesNotWaitBehindSweeps(t *testing.T) {
 		from := w.now
 		for {
 			p := &purse{}
-			answer := w.state.Grant(w.now, p.ask(w.now, "event", waiting))
-			if tokens(answer.Lots) > 0 {
-				w.state.Grant(w.now, Ask{Replica: "event"}) // sent and answered
+			answer := w.state.grant(w.now, p.ask(w.now, "event", waiting))
+			if tokens(answer.lots) > 0 {
+				w.state.grant(w.now, ask{replica: "event"}) // sent and answered
 				break
 			}
-			w.run(min(answer.Until[Events].Sub(w.now), time.Second))
+			w.run(min(answer.until[Events].Sub(w.now), time.Second))
 		}
 		worst = max(worst, w.now.Sub(from))
 	}
@@ -291,7 +293,7 @@ func TestPromise8_DeadReplicaCostsAMoment(t *testing.T) {
 	sweep(w)
 	w.run(6 * time.Minute)
 	w.dead = map[int]bool{0: true}
-	w.state.Leases["0"] = Lease{Out: 30, Until: w.now.Add(lapse)} // which it will never use
+	w.state.Leases["0"] = lease{Out: 30, Until: w.now.Add(lapse)} // which it will never use
 	from := w.now
 	w.run(time.Minute)
 	if share := used(w, 300, time.Minute, from); share < 0.90 {
@@ -309,20 +311,20 @@ func TestPromise8_DeadReplicaCostsAMoment(t *testing.T) {
 
 // An hour is an hour, also for a replica that joins later and has learned nothing itself.
 func TestPromise8_RetryAfterOfAnHour(t *testing.T) {
-	var s State
+	var s state
 	now := epoch
-	s.Observe(Seen{Sent: now, Answered: now.Add(time.Second), Status: 429, Limit: -1, Remaining: -1, RetryAfter: time.Hour})
+	s.observe(leadgridapi.Observation{Sent: now, Answered: now.Add(time.Second), Status: 429, RetryAfter: time.Hour})
 	want := [shares]int{1, 1, 1}
 	for _, after := range []time.Duration{2 * time.Second, 30 * time.Minute, time.Hour + time.Second - 1} {
-		answer := s.Grant(now.Add(after), Ask{Replica: "new", Want: want})
-		if len(answer.Lots) > 0 || !answer.Until[Events].Equal(now.Add(time.Hour+time.Second)) || answer.Why == "" {
+		answer := s.grant(now.Add(after), ask{replica: "new", want: want})
+		if len(answer.lots) > 0 || !answer.until[Events].Equal(now.Add(time.Hour+time.Second)) || answer.why == "" {
 			t.Errorf("after %v: %+v", after, answer)
 		}
 	}
 	if s := s.status(now.Add(time.Minute)); !s.BlockedUntil.Equal(now.Add(time.Hour+time.Second)) || s.BlockedWhy == "" || s.Pace != 0 {
 		t.Errorf("the block is not shown: %+v", s)
 	}
-	if answer := s.Grant(now.Add(time.Hour+time.Second), Ask{Replica: "new", Want: want}); len(answer.Lots) == 0 {
+	if answer := s.grant(now.Add(time.Hour+time.Second), ask{replica: "new", want: want}); len(answer.lots) == 0 {
 		t.Errorf("nothing given after the hour: %+v", answer)
 	}
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // pressed notes that requests wait for the pace: only then does waiting for room make it grow.
-func (s *State) pressed(now time.Time) {
+func (s *state) pressed(now time.Time) {
 	if gap := now.Sub(s.Pressed); gap > 0 {
 		s.Grown += min(gap, time.Second)
 		s.Pressed = now
@@ -14,7 +14,7 @@ func (s *State) pressed(now time.Time) {
 }
 
 // pace is how many requests a second may be sent now.
-func (s *State) pace(now time.Time) float64 {
+func (s *state) pace(now time.Time) float64 {
 	pace := s.guessedPace()
 	if s.trusted(now) {
 		pace = s.announcedPace(now)
@@ -23,12 +23,12 @@ func (s *State) pace(now time.Time) float64 {
 }
 
 // trusted says whether announced limits are followed.
-func (s *State) trusted(now time.Time) bool {
+func (s *state) trusted(now time.Time) bool {
 	return s.Limit > 0 && !s.Reading.Sent.IsZero() && !now.Before(s.Distrusted)
 }
 
 // announcedPace follows the headers.
-func (s *State) announcedPace(now time.Time) float64 {
+func (s *state) announcedPace(now time.Time) float64 {
 	if s.Window == 0 {
 		return s.unknownPace(now)
 	}
@@ -42,16 +42,16 @@ func (s *State) announcedPace(now time.Time) float64 {
 
 // short says whether the window is so short that nobody minds waiting for its end. Then all that is left is spent at
 // once: in a steady pace every request has to keep its distance, and in a short window the distances add up.
-func (s *State) short() bool { return 0 < s.Window && s.Window <= 2*time.Second }
+func (s *state) short() bool { return 0 < s.Window && s.Window <= 2*time.Second }
 
 // gone is how much time has passed since requests were last seen to have stopped counting, or since the first was sent.
-func (s *State) gone(now time.Time) time.Duration { return now.Sub(s.Risen) }
+func (s *state) gone(now time.Time) time.Duration { return now.Sub(s.Risen) }
 
 // unknownPace is for when nobody knows for how long a request counts. What LeadGrid says is left is spent at once, or as
 // fast as a window of firstWindow allows, down to a reserve: saved up, it would come back no sooner. The reserve is for
 // seeing soon that requests have stopped counting: between two looks passes a fourth to an eighth of the time gone by,
 // depending on for how many looks the reserve has to last. A bucket needs no looking out, only what came back is spent.
-func (s *State) unknownPace(now time.Time) float64 {
+func (s *state) unknownPace(now time.Time) float64 {
 	left, limit := float64(s.Reading.Remaining), float64(s.Limit)
 	gone, window := max(s.gone(now), freely).Seconds(), max(usual(s.Shortest), firstWindow).Seconds()
 	looks := left / math.Log(max(window/gone, 1.5))
@@ -69,7 +69,7 @@ func (s *State) unknownPace(now time.Time) float64 {
 
 // guessedPace goes by refusals alone: doubling until the first one. After a refusal it is half of what was measured, soon
 // again nearly that, and after a while slowly and then ever faster beyond.
-func (s *State) guessedPace() float64 {
+func (s *state) guessedPace() float64 {
 	if s.Ceiling == 0 {
 		return firstPace * math.Exp2(min(s.Grown.Seconds()/doubling.Seconds(), 64))
 	}
@@ -86,7 +86,7 @@ func (s *State) guessedPace() float64 {
 }
 
 // horizon is how far ahead tokens are leased now: a small part of a window.
-func (s *State) horizon() time.Duration {
+func (s *state) horizon() time.Duration {
 	if s.Window == 0 {
 		return horizon
 	}
@@ -94,7 +94,7 @@ func (s *State) horizon() time.Duration {
 }
 
 // measured is the pace that a refusal shows to be the limit, nearly.
-func (s *State) measured(until time.Time) float64 {
+func (s *state) measured(until time.Time) float64 {
 	if s.trusted(s.RefusedAt) {
 		return s.announcedPace(s.RefusedAt) / 2
 	}
@@ -109,7 +109,7 @@ func (s *State) measured(until time.Time) float64 {
 }
 
 // depth is how many tokens may be saved up and spent at once.
-func (s *State) depth(pace float64) float64 {
+func (s *state) depth(pace float64) float64 {
 	if s.Limit > 0 {
 		depth := burst * float64(s.Limit)
 		switch {
@@ -124,7 +124,7 @@ func (s *State) depth(pace float64) float64 {
 }
 
 // left is how many requests LeadGrid would still take now, all those under way counted, and when more will follow.
-func (s *State) left(now time.Time) (n int, more time.Time) {
+func (s *state) left(now time.Time) (n int, more time.Time) {
 	out := s.out()
 	if s.Window == 0 {
 		return s.Reading.Remaining - out, now
@@ -145,7 +145,7 @@ func (s *State) left(now time.Time) (n int, more time.Time) {
 
 // late is how much longer than the window a request is taken to count, to be safe: LeadGrid counted it some time between
 // its sending and its answer, and processes and networks are not always equally quick.
-func (s *State) late() time.Duration {
+func (s *state) late() time.Duration {
 	const jitter = 20 * time.Millisecond
 	late := jitter + s.Window/128 + s.Window/64*time.Duration(min(s.Doubts, mostDoubts))
 	late = max(late, s.Reading.Answered.Sub(s.Reading.Sent)/2)
@@ -156,7 +156,7 @@ func (s *State) late() time.Duration {
 }
 
 // room is how many tokens may be given, and when there may be more if there are none.
-func (s *State) room(now time.Time) (int, time.Time) {
+func (s *state) room(now time.Time) (int, time.Time) {
 	if !s.trusted(now) {
 		return math.MaxInt32, now
 	}
@@ -188,7 +188,7 @@ func (s *State) room(now time.Time) (int, time.Time) {
 }
 
 // own says whether all requests that count are our own.
-func (s *State) own() bool {
+func (s *state) own() bool {
 	_, _, ok := s.History.last(s.Reading.Answered, s.Limit-s.Reading.Remaining)
 	return ok
 }

@@ -4,15 +4,17 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
 // purse is what one replica holds: leased tokens, requests under way, and answers it has not yet told the others. Like
-// State it knows no clock of its own.
+// state it knows no clock of its own.
 type purse struct {
-	lots [shares][]Lot
-	// flying is when each request under way was allowed, oldest first.
-	flying []time.Time
-	seen   []Seen
+	lots [shares][]lot
+	// inFlight is when each request under way was allowed, oldest first.
+	inFlight []time.Time
+	seen     []leadgridapi.Observation
 	// demand is how many tokens a second each share has taken lately, counted since then.
 	demand [shares]float64
 	taken  [shares]int
@@ -30,15 +32,15 @@ func (p *purse) take(now time.Time, c Share) (ok bool, due time.Time) {
 	p.expire(now)
 	for i := range p.lots[c] {
 		lot := &p.lots[c][i]
-		if lot.Start.After(now) {
-			if due.IsZero() || lot.Start.Before(due) {
-				due = lot.Start
+		if lot.start.After(now) {
+			if due.IsZero() || lot.start.Before(due) {
+				due = lot.start
 			}
 			continue
 		}
-		lot.N--
-		lot.Start = lot.Start.Add(lot.Every)
-		p.flying = append(p.flying, now)
+		lot.n--
+		lot.start = lot.start.Add(lot.every)
+		p.inFlight = append(p.inFlight, now)
 		p.taken[c]++
 		return true, now
 	}
@@ -47,23 +49,23 @@ func (p *purse) take(now time.Time, c Share) (ok bool, due time.Time) {
 
 // expire forgets lots that are spent or may no longer be used, and requests of which no answer was ever told.
 func (p *purse) expire(now time.Time) {
-	landed, _ := slices.BinarySearchFunc(p.flying, now.Add(-lost), time.Time.Compare)
-	p.flying = p.flying[landed:]
+	answered, _ := slices.BinarySearchFunc(p.inFlight, now.Add(-lost), time.Time.Compare)
+	p.inFlight = p.inFlight[answered:]
 	for c := range p.lots {
-		p.lots[c] = slices.DeleteFunc(p.lots[c], func(l Lot) bool { return l.N == 0 || now.After(l.Until) })
+		p.lots[c] = slices.DeleteFunc(p.lots[c], func(l lot) bool { return l.n == 0 || now.After(l.until) })
 	}
 }
 
 // drop forgets all leased tokens: after a refusal they mean nothing.
-func (p *purse) drop() { p.lots = [shares][]Lot{} }
+func (p *purse) drop() { p.lots = [shares][]lot{} }
 
 // held counts the leased tokens of one share.
 func (p *purse) held(c Share) int { return tokens(p.lots[c]) }
 
 // observe notes an answer.
-func (p *purse) observe(o Seen) {
-	if len(p.flying) > 0 {
-		p.flying = p.flying[1:]
+func (p *purse) observe(o leadgridapi.Observation) {
+	if len(p.inFlight) > 0 {
+		p.inFlight = p.inFlight[1:]
 	}
 	if o.Status == 0 {
 		return
@@ -75,7 +77,7 @@ func (p *purse) observe(o Seen) {
 }
 
 // ask says what to ask for: what is waited for now and, going by the demand so far, what will be within the horizon.
-func (p *purse) ask(now time.Time, replica string, waiting [shares]int) Ask {
+func (p *purse) ask(now time.Time, replica string, waiting [shares]int) ask {
 	p.expire(now)
 	if gap := now.Sub(p.since).Seconds(); gap >= horizon.Seconds()/2 {
 		for c := range p.demand {
@@ -84,17 +86,17 @@ func (p *purse) ask(now time.Time, replica string, waiting [shares]int) Ask {
 		}
 		p.since = now
 	}
-	ask := Ask{Replica: replica, Out: len(p.flying)}
+	ask := ask{replica: replica, out: len(p.inFlight)}
 	for c := range shares {
 		held := p.held(c)
-		ask.Out += held
+		ask.out += held
 		if waiting[c] > 0 {
-			ask.Want[c] = max(waiting[c], int(math.Ceil(p.demand[c]*horizon.Seconds()*2))) - held
+			ask.want[c] = max(waiting[c], int(math.Ceil(p.demand[c]*horizon.Seconds()*2))) - held
 		}
-		ask.Want[c] = max(ask.Want[c], 0)
+		ask.want[c] = max(ask.want[c], 0)
 	}
 	return ask
 }
 
 // receive puts a leased lot in.
-func (p *purse) receive(lot Lot) { p.lots[lot.Share] = append(p.lots[lot.Share], lot) }
+func (p *purse) receive(lot lot) { p.lots[lot.share] = append(p.lots[lot.share], lot) }

@@ -3,6 +3,8 @@ package budget
 import (
 	"testing"
 	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
 // Tokens that arrive while a refusal is being learned of are not used: the block is looked at last of all.
@@ -10,8 +12,8 @@ func TestPromise8_TokensInHandDoNotBreakABlock(t *testing.T) {
 	b := New(nil, Options{})
 	now := b.now()
 	b.asOf, b.readAt = now, now
-	b.observe(Seen{Sent: now, Answered: now, Status: 429, Limit: -1, Remaining: -1, RetryAfter: time.Minute})
-	b.purse.receive(Lot{Share: Events, N: 5, Start: now, Until: now.Add(time.Hour)}) // an exchange was under way
+	b.observe(leadgridapi.Observation{Sent: now, Answered: now, Status: 429, RetryAfter: time.Minute})
+	b.purse.receive(lot{share: Events, n: 5, start: now, until: now.Add(time.Hour)}) // an exchange was under way
 	if ok, next, _ := b.try(now.Add(time.Millisecond), Events); ok || !next.Equal(now.Add(time.Minute)) {
 		t.Errorf("try = %v, %v; want no token until the block is over", ok, next)
 	}
@@ -26,7 +28,7 @@ func TestPromise8_OldKnowledgeIsReadAgain(t *testing.T) {
 	}{{fresh / 2, true}, {fresh + justRead + time.Millisecond, false}, {time.Hour, false}} {
 		now := b.now()
 		b.asOf, b.readAt = now.Add(-c.age), now.Add(-c.age)
-		b.purse.receive(Lot{Share: Events, N: 1, Start: now, Until: now.Add(time.Hour)})
+		b.purse.receive(lot{share: Events, n: 1, start: now, until: now.Add(time.Hour)})
 		if ok, next, _ := b.try(now, Events); ok != c.want || !ok && !next.IsZero() {
 			t.Errorf("with knowledge %v old: %v, try again at %v", c.age, ok, next)
 		}
@@ -36,7 +38,7 @@ func TestPromise8_OldKnowledgeIsReadAgain(t *testing.T) {
 func TestPurse(t *testing.T) {
 	var p purse
 	at := func(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millisecond) }
-	p.receive(Lot{Share: Sweeps, N: 2, Start: at(100), Every: 50 * time.Millisecond, Until: at(1000)})
+	p.receive(lot{share: Sweeps, n: 2, start: at(100), every: 50 * time.Millisecond, until: at(1000)})
 	if ok, due := p.take(at(0), Sweeps); ok || !due.Equal(at(100)) {
 		t.Errorf("before a token is due: %v, %v", ok, due)
 	}
@@ -49,25 +51,25 @@ func TestPurse(t *testing.T) {
 	if ok, due := p.take(at(120), Sweeps); ok || !due.Equal(at(150)) {
 		t.Errorf("between two tokens: %v, %v", ok, due)
 	}
-	if ask := p.ask(at(120), "r", [shares]int{Sweeps: 1}); ask.Out != 2 || ask.Want[Sweeps] != 0 {
+	if ask := p.ask(at(120), "r", [shares]int{Sweeps: 1}); ask.out != 2 || ask.want[Sweeps] != 0 {
 		t.Errorf("with one under way and one in hand: %+v", ask)
 	}
-	p.observe(Seen{Status: 200})
+	p.observe(leadgridapi.Observation{Status: 200})
 	if ok, _ := p.take(at(1001), Sweeps); ok {
 		t.Error("a token was used after its time")
 	}
-	if ask := p.ask(at(1001), "r", [shares]int{}); ask.Out != 0 || len(p.seen) != 1 {
+	if ask := p.ask(at(1001), "r", [shares]int{}); ask.out != 0 || len(p.seen) != 1 {
 		t.Errorf("after the answer: %+v, %d seen", ask, len(p.seen))
 	}
-	p.receive(Lot{Share: Events, N: 1, Start: at(2000), Until: at(3000)})
+	p.receive(lot{share: Events, n: 1, start: at(2000), until: at(3000)})
 	if ok, _ := p.take(at(2000), Events); !ok {
 		t.Error("a token that is due was not given")
 	}
-	if ask := p.ask(at(2000).Add(lost+1), "r", [shares]int{}); ask.Out != 0 {
+	if ask := p.ask(at(2000).Add(lost+1), "r", [shares]int{}); ask.out != 0 {
 		t.Errorf("a request whose answer never came counts for ever: %+v", ask)
 	}
 	for range maxSeen + 10 {
-		p.observe(Seen{Status: 200})
+		p.observe(leadgridapi.Observation{Status: 200})
 	}
 	if len(p.seen) > maxSeen {
 		t.Errorf("%d answers are kept without a database", len(p.seen))

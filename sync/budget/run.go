@@ -36,9 +36,10 @@ func (b *Budget) Run(ctx context.Context) error {
 		b.idle(pause)
 		cancel()
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTimeout)
-	defer cancel()
-	return b.leave(last)
+	if err := b.leave(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("give back what is left of the API budget: %w", err)
+	}
+	return nil
 }
 
 // serve does its work over a connection of its own until that fails. It says when it has begun to listen.
@@ -123,86 +124,4 @@ func (b *Budget) publish() {
 	case b.urgent <- struct{}{}:
 	default:
 	}
-}
-
-// look reads what the others know.
-func (b *Budget) look(ctx context.Context, db querier) error {
-	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
-	defer cancel()
-	got, err := b.store.read(ctx, db)
-	if err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.adopt(got)
-	b.notify()
-	return nil
-}
-
-// tellSoon is tell over a connection that may be dead without anybody knowing: then the pool is tried without delay.
-func (b *Budget) tellSoon(ctx context.Context, conn *pgx.Conn) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, reconnect)
-	defer cancel()
-	return b.tell(ctx, conn)
-}
-
-// tell passes on what was seen here, if anything, and says whether it did.
-func (b *Budget) tell(ctx context.Context, db querier) (bool, error) {
-	b.mu.Lock()
-	seen := b.purse.seen
-	b.purse.seen = nil
-	ask := b.purse.ask(b.now(), b.opts.Replica, [shares]int{})
-	asking := b.asking // then the exchange under way says what this replica holds
-	b.mu.Unlock()
-	if len(seen) == 0 {
-		return false, nil
-	}
-	return true, b.report(ctx, db, seen, func(s *State, now time.Time) {
-		if !asking {
-			s.settle(now, ask)
-		}
-	})
-}
-
-// report stores what was seen, and then what more changes.
-func (b *Budget) report(ctx context.Context, db querier, seen []Seen, more func(s *State, now time.Time)) error {
-	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
-	defer cancel()
-	got, err := b.store.update(ctx, db, func(s *State, now time.Time, ahead time.Duration) bool {
-		s.observeAll(seen, ahead)
-		more(s, now)
-		return true
-	})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err != nil {
-		b.purse.seen = append(seen, b.purse.seen...)
-		return err
-	}
-	b.adopt(got)
-	b.notify()
-	return nil
-}
-
-// leave tells the last answers and gives back the tokens that were not used.
-func (b *Budget) leave(ctx context.Context) error {
-	b.mu.Lock()
-	seen := b.purse.seen
-	b.purse.seen = nil
-	ask := b.purse.ask(b.now(), b.opts.Replica, [shares]int{})
-	for c := range shares {
-		ask.Back[c] = b.purse.held(c)
-		ask.Out -= ask.Back[c]
-	}
-	b.purse.drop()
-	known := b.version > 0
-	b.mu.Unlock()
-	if len(seen) == 0 && !known {
-		return nil
-	}
-	if err := b.report(ctx, b.store.pool, seen, func(s *State, now time.Time) { s.settle(now, ask) }); err != nil {
-		return fmt.Errorf("give back what is left of the API budget: %w", err)
-	}
-	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
 // limiter is how a simulated server limits: whether it takes a request now, what it says is left, and, if it refuses,
@@ -84,7 +86,7 @@ func (b *bucket) admit(now time.Time) (bool, int, time.Duration) {
 	return true, int(b.level), 0
 }
 
-// world is a simulated server, replicas around one State, and the requests that they want to send.
+// world is a simulated server, replicas around one state, and the requests that they want to send.
 type world struct {
 	now      time.Time
 	rng      *rand.Rand
@@ -92,7 +94,7 @@ type world struct {
 	limit    int
 	headers  bool
 	latency  time.Duration
-	state    State
+	state    state
 	purses   []*purse
 	queue    events
 	accepted []time.Time
@@ -156,20 +158,20 @@ func (w *world) worker(r int, c Share) {
 		w.after(50*time.Millisecond, func() { w.worker(r, c) })
 		return
 	}
-	if !w.state.Blocked(w.now) {
+	if !w.state.blocked(w.now) {
 		ok, due := p.take(w.now, c)
 		if !ok && due.IsZero() {
 			var waiting [shares]int
 			waiting[c] = 1
 			w.tell(p)
 			ask := p.ask(w.now, fmt.Sprint(r), waiting)
-			ask.SweepShare = w.sweepShare
-			answer := w.state.Grant(w.now, ask)
-			for _, lot := range answer.Lots {
+			ask.sweepShare = w.sweepShare
+			answer := w.state.grant(w.now, ask)
+			for _, lot := range answer.lots {
 				p.receive(lot)
 			}
-			due = answer.Until[c]
-			if tokens(answer.Lots) > 0 {
+			due = answer.until[c]
+			if tokens(answer.lots) > 0 {
 				ok, due = p.take(w.now, c)
 			}
 		}
@@ -195,7 +197,7 @@ func (w *world) worker(r int, c Share) {
 // tell passes on what a replica saw.
 func (w *world) tell(p *purse) {
 	for _, o := range p.seen {
-		w.state.Observe(o)
+		w.state.observe(o)
 	}
 	p.seen = nil
 }
@@ -208,7 +210,7 @@ func (w *world) flush(r int) {
 	}
 	if len(p.seen) > 0 {
 		w.tell(p)
-		w.state.Grant(w.now, p.ask(w.now, fmt.Sprint(r), [shares]int{}))
+		w.state.grant(w.now, p.ask(w.now, fmt.Sprint(r), [shares]int{}))
 	}
 	w.after(time.Second, func() { w.flush(r) })
 }
@@ -219,9 +221,9 @@ func (w *world) send(p *purse, then func()) {
 	back := time.Duration(float64(w.latency) * (0.2 + 0.5*w.rng.Float64()))
 	w.after(there, func() {
 		ok, remaining, retry := w.server.admit(w.now)
-		o := Seen{Sent: sent, Status: 200, Limit: -1, Remaining: -1}
+		o := leadgridapi.Observation{Sent: sent, Status: 200}
 		if w.headers {
-			o.Limit, o.Remaining = w.limit, remaining
+			o.Limit, o.Remaining = new(w.limit), &remaining
 		}
 		if ok {
 			w.accepted = append(w.accepted, w.now)
@@ -239,7 +241,7 @@ func (w *world) send(p *purse, then func()) {
 				}
 				w.tell(p)
 			}
-			if w.state.risen(o.Remaining) {
+			if w.headers && w.state.risen(*o.Remaining) {
 				waiting := w.waiting
 				w.waiting = nil
 				for _, wake := range waiting {

@@ -8,13 +8,15 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
 // Whatever LeadGrid answers, in whatever order, and whatever is asked: nothing panics, nothing is given during a block,
 // no more is given than was asked for or announced, the pace stays a usable number, and the state survives being stored.
 func TestStateWhateverComes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var s State
+		var s state
 		now := epoch
 		for range rapid.IntRange(1, 120).Draw(t, "steps") {
 			now = now.Add(rapid.OneOf(
@@ -23,9 +25,9 @@ func TestStateWhateverComes(t *testing.T) {
 				rapid.Map(rapid.IntRange(0, 100), func(h int) time.Duration { return time.Duration(h) * time.Hour }),
 			).Draw(t, "later"))
 			if rapid.Bool().Draw(t, "answer") {
-				s.Observe(drawSeen(t, now))
+				s.observe(drawObservation(t, now))
 			} else {
-				grant(t, &s, now)
+				drawGrant(t, &s, now)
 			}
 			if pace := s.pace(now); !(pace > 0) || math.IsInf(pace, 0) {
 				t.Fatalf("the pace is %v: %+v", pace, s)
@@ -34,7 +36,7 @@ func TestStateWhateverComes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var back State
+			var back state
 			if err := json.Unmarshal(stored, &back); err != nil {
 				t.Fatal(err)
 			}
@@ -49,10 +51,10 @@ func TestStateWhateverComes(t *testing.T) {
 	})
 }
 
-func drawSeen(t *rapid.T, now time.Time) Seen {
-	number := rapid.SampledFrom([]int{-1, -1, 0, 1, 2, 3, 59, 60, 61, 300, 5000, math.MaxInt})
+func drawObservation(t *rapid.T, now time.Time) leadgridapi.Observation {
+	number := rapid.Ptr(rapid.SampledFrom([]int{-1, 0, 1, 2, 3, 59, 60, 61, 300, 5000, math.MaxInt}), true)
 	sent := now.Add(-time.Duration(rapid.IntRange(0, 3000).Draw(t, "age")) * time.Millisecond)
-	return Seen{
+	return leadgridapi.Observation{
 		Sent:     sent,
 		Answered: sent.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "took")) * time.Millisecond),
 		Status:   rapid.SampledFrom([]int{0, 200, 200, 200, 404, 429, 500}).Draw(t, "status"),
@@ -61,32 +63,32 @@ func drawSeen(t *rapid.T, now time.Time) Seen {
 	}
 }
 
-func grant(t *rapid.T, s *State, now time.Time) {
+func drawGrant(t *rapid.T, s *state, now time.Time) {
 	wants := rapid.IntRange(0, 50)
-	ask := Ask{
-		Replica:    fmt.Sprint(rapid.IntRange(0, 4).Draw(t, "replica")),
-		Out:        rapid.IntRange(0, 20).Draw(t, "out"),
-		Want:       [shares]int{wants.Draw(t, "events"), wants.Draw(t, "write-back"), wants.Draw(t, "sweeps")},
-		SweepShare: rapid.SampledFrom([]float64{0, 0.1, 0.5, 1, 7, -1, math.NaN()}).Draw(t, "sweep share"),
+	ask := ask{
+		replica:    fmt.Sprint(rapid.IntRange(0, 4).Draw(t, "replica")),
+		out:        rapid.IntRange(0, 20).Draw(t, "out"),
+		want:       [shares]int{wants.Draw(t, "events"), wants.Draw(t, "write-back"), wants.Draw(t, "sweeps")},
+		sweepShare: rapid.SampledFrom([]float64{0, 0.1, 0.5, 1, 7, -1, math.NaN()}).Draw(t, "sweep share"),
 	}
-	blocked := s.Blocked(now)
-	answer := s.Grant(now, ask)
+	blocked := s.blocked(now)
+	answer := s.grant(now, ask)
 	var given [shares]int
-	for _, lot := range answer.Lots {
-		given[lot.Share] += lot.N
-		last := lot.Start.Add(time.Duration(lot.N-1) * lot.Every)
-		if lot.N < 1 || lot.Start.Before(now) || last.After(now.Add(horizon+time.Millisecond)) || !lot.Until.After(last) {
+	for _, lot := range answer.lots {
+		given[lot.share] += lot.n
+		last := lot.start.Add(time.Duration(lot.n-1) * lot.every)
+		if lot.n < 1 || lot.start.Before(now) || last.After(now.Add(horizon+time.Millisecond)) || !lot.until.After(last) {
 			t.Fatalf("lot %+v at %v", lot, now)
 		}
 	}
 	total := 0
 	for c := range shares {
 		total += given[c]
-		if given[c] > ask.Want[c] {
-			t.Fatalf("%v wanted %d and got %d", c, ask.Want[c], given[c])
+		if given[c] > ask.want[c] {
+			t.Fatalf("%v wanted %d and got %d", c, ask.want[c], given[c])
 		}
-		if given[c] < ask.Want[c] && !answer.Until[c].After(now) {
-			t.Fatalf("%v got %d of %d and is to ask again at %v, now is %v", c, given[c], ask.Want[c], answer.Until[c], now)
+		if given[c] < ask.want[c] && !answer.until[c].After(now) {
+			t.Fatalf("%v got %d of %d and is to ask again at %v, now is %v", c, given[c], ask.want[c], answer.until[c], now)
 		}
 	}
 	if blocked && total > 0 {
@@ -100,25 +102,25 @@ func grant(t *rapid.T, s *State, now time.Time) {
 // Of answers that come out of order the newest in LeadGrid's order counts, and of concurrent ones the lowest.
 func TestReadingsOutOfOrder(t *testing.T) {
 	at := func(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millisecond) }
-	seen := func(sent, answered, remaining int) Seen {
-		return Seen{Sent: at(sent), Answered: at(answered), Status: 200, Limit: 60, Remaining: remaining}
+	seen := func(sent, answered, remaining int) leadgridapi.Observation {
+		return leadgridapi.Observation{Sent: at(sent), Answered: at(answered), Status: 200, Limit: new(60), Remaining: &remaining}
 	}
 	for _, c := range []struct {
 		name string
-		seen []Seen
+		seen []leadgridapi.Observation
 		want int
 	}{
-		{"in order", []Seen{seen(0, 10, 50), seen(20, 30, 49), seen(40, 50, 48)}, 48},
-		{"an old one comes late", []Seen{seen(40, 50, 48), seen(0, 10, 50)}, 48},
-		{"an old low one comes late, after the window's end", []Seen{seen(40, 50, 59), seen(0, 10, 0)}, 59},
-		{"concurrent, the lower first", []Seen{seen(0, 30, 48), seen(10, 40, 49)}, 48},
-		{"concurrent, the lower last", []Seen{seen(0, 30, 49), seen(10, 40, 48)}, 48},
-		{"a new window", []Seen{seen(0, 10, 1), seen(20, 30, 59)}, 59},
-		{"rubbish is ignored", []Seen{seen(0, 10, 40), seen(20, 30, 61), seen(40, 50, -1)}, 40},
+		{"in order", []leadgridapi.Observation{seen(0, 10, 50), seen(20, 30, 49), seen(40, 50, 48)}, 48},
+		{"an old one comes late", []leadgridapi.Observation{seen(40, 50, 48), seen(0, 10, 50)}, 48},
+		{"an old low one comes late, after the window's end", []leadgridapi.Observation{seen(40, 50, 59), seen(0, 10, 0)}, 59},
+		{"concurrent, the lower first", []leadgridapi.Observation{seen(0, 30, 48), seen(10, 40, 49)}, 48},
+		{"concurrent, the lower last", []leadgridapi.Observation{seen(0, 30, 49), seen(10, 40, 48)}, 48},
+		{"a new window", []leadgridapi.Observation{seen(0, 10, 1), seen(20, 30, 59)}, 59},
+		{"rubbish is ignored", []leadgridapi.Observation{seen(0, 10, 40), seen(20, 30, 61), seen(40, 50, -1)}, 40},
 	} {
-		var s State
+		var s state
 		for _, o := range c.seen {
-			s.Observe(o)
+			s.observe(o)
 		}
 		if s.Reading.Remaining != c.want {
 			t.Errorf("%s: %d remain, want %d", c.name, s.Reading.Remaining, c.want)
@@ -128,11 +130,11 @@ func TestReadingsOutOfOrder(t *testing.T) {
 
 // Several refusals of requests that were under way together are one, and the longest wait counts.
 func TestRefusalsTogetherAreOne(t *testing.T) {
-	var s State
+	var s state
 	refused := func(sent, answered time.Duration, wait time.Duration) {
-		s.Observe(Seen{Sent: epoch.Add(sent), Answered: epoch.Add(answered), Status: 429, Limit: -1, Remaining: -1, RetryAfter: wait})
+		s.observe(leadgridapi.Observation{Sent: epoch.Add(sent), Answered: epoch.Add(answered), Status: 429, RetryAfter: wait})
 	}
-	s.Observe(Seen{Sent: epoch, Answered: epoch.Add(time.Second), Status: 200, Limit: -1, Remaining: -1})
+	s.observe(leadgridapi.Observation{Sent: epoch, Answered: epoch.Add(time.Second), Status: 200})
 	refused(time.Second, 10*time.Second, time.Minute)
 	ceiling := s.Ceiling
 	refused(2*time.Second, 11*time.Second, 30*time.Second)
@@ -151,7 +153,7 @@ func TestRefusalsTogetherAreOne(t *testing.T) {
 }
 
 func TestHistory(t *testing.T) {
-	var h History
+	var h history
 	const window = 64 * time.Second
 	for i := range 200 {
 		h.add(epoch.Add(time.Duration(i)*time.Second), window)

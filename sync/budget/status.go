@@ -36,13 +36,13 @@ func (b *Budget) Status(ctx context.Context) (Status, error) {
 	return got.state.status(got.now), nil
 }
 
-func (s *State) status(now time.Time) Status {
+func (s *state) status(now time.Time) Status {
 	status := Status{
 		Limit: s.Limit, Remaining: s.Reading.Remaining, ReadAt: s.Reading.Answered, Window: s.Window,
 		Refusals: s.Refusals, Pace: s.pace(now),
 		Used: map[Share]int64{}, Guaranteed: map[Share]float64{}, Replicas: len(s.Leases),
 	}
-	if s.Blocked(now) {
+	if s.blocked(now) {
 		status.BlockedUntil, status.BlockedWhy, status.Pace = s.BlockedUntil, s.BlockedWhy, 0
 	}
 	for c := range shares {

@@ -22,7 +22,7 @@ const (
 	exchangeTimeout = 2 * time.Second
 )
 
-// store keeps the State in its row. Nobody ever holds a lock across a round trip: a replica that freezes cannot stop the
+// store keeps the state in its row. Nobody ever holds a lock across a round trip: a replica that freezes cannot stop the
 // others, and one that writes over a state it has not read tries again.
 type store struct {
 	pool *pgxpool.Pool
@@ -34,17 +34,17 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// reading is the row as it was at some moment after began.
-type reading struct {
-	state   State
+// snapshot is the row as it was at some moment after began.
+type snapshot struct {
+	state   state
 	version int64
 	began   time.Time
 	now     time.Time     // by the database's clock
 	ahead   time.Duration // that clock minus ours, at least: the database looked at it before its answer came
 }
 
-func (s store) read(ctx context.Context, db querier) (reading, error) {
-	r := reading{began: s.local()}
+func (s store) read(ctx context.Context, db querier) (snapshot, error) {
+	r := snapshot{began: s.local()}
 	var state []byte
 	query := func() error {
 		return db.QueryRow(ctx, `SELECT state, version, clock_timestamp() FROM sync_budget`).Scan(&state, &r.version, &r.now)
@@ -82,7 +82,7 @@ func (s store) restore(ctx context.Context, db querier) error {
 
 // write stores state unless another version was stored since r was read. With announce the others are told, and what is
 // kept is on disk before it returns; all else may be lost with a crash of the server, and so need not wait for its disk.
-func (s store) write(ctx context.Context, db querier, r *reading, keep, announce bool) (bool, error) {
+func (s store) write(ctx context.Context, db querier, r *snapshot, keep, announce bool) (bool, error) {
 	state, err := json.Marshal(&r.state)
 	if err != nil {
 		return false, fmt.Errorf("store the API budget: %w", err)
@@ -103,7 +103,7 @@ func (s store) write(ctx context.Context, db querier, r *reading, keep, announce
 
 // update changes the state with change, which may be called several times, each time on a newer state, and returns false
 // if nothing is to be stored.
-func (s store) update(ctx context.Context, db querier, change func(state *State, now time.Time, ahead time.Duration) bool) (reading, error) {
+func (s store) update(ctx context.Context, db querier, change func(state *state, now time.Time, ahead time.Duration) bool) (snapshot, error) {
 	for {
 		r, err := s.read(ctx, db)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/leadgrid-sync/leadgrid-sync/internal/eventually"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/pgtest"
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 	"github.com/leadgrid-sync/leadgrid-sync/sync/budget"
@@ -75,21 +76,11 @@ func late(t *testing.T, news bool) time.Duration {
 			wg.Go(func() { hammer(ctx, b, &last[i], &sent[i]) })
 		}
 	}
-	waitFor(t, "both others to send fast", func() bool { return sent[1].Load() > 60 && sent[2].Load() > 60 })
+	eventually.True(t, "both others to send fast", func() bool { return sent[1].Load() > 60 && sent[2].Load() > 60 })
 	met := time.Now()
 	budgets[0].Share(budget.Events).Observe(refusal(time.Hour))
 	wg.Wait() // they all meet a NoTokenError
 	return time.Unix(0, max(last[1].Load(), last[2].Load())).Sub(met)
-}
-
-func waitFor(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited too long for %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // The machine may be busy enough to lose a quarter of a second now and then; a fault would lose it every time.
@@ -162,14 +153,13 @@ func TestPromise8_BlockOutlivesACrashOfPostgres(t *testing.T) {
 	pool := pgtest.New(t)
 	b := budget.New(pool, budget.Options{})
 	run(t, b)
-	limit, remaining := 60, 12
 	l := b.Share(budget.Events)
 	if err := l.Acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	l.Observe(leadgridapi.Observation{Status: 200, Limit: &limit, Remaining: &remaining, Sent: time.Now(), Answered: time.Now()})
+	l.Observe(leadgridapi.Observation{Status: 200, Limit: new(60), Remaining: new(12), Sent: time.Now(), Answered: time.Now()})
 	l.Observe(refusal(time.Hour))
-	waitFor(t, "the block to be stored", func() bool {
+	eventually.True(t, "the block to be stored", func() bool {
 		status, err := b.Status(t.Context())
 		return err == nil && status.Refusals == 1
 	})
@@ -201,14 +191,14 @@ func TestNewsConnectionIsReplaced(t *testing.T) {
 		return pid
 	}
 	var first int
-	waitFor(t, "a connection for news", func() bool { first = listening(); return first != 0 })
+	eventually.True(t, "a connection for news", func() bool { first = listening(); return first != 0 })
 	if _, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend($1)`, first); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "another connection for news", func() bool { pid := listening(); return pid != 0 && pid != first })
+	eventually.True(t, "another connection for news", func() bool { pid := listening(); return pid != 0 && pid != first })
 	defer run(t, other)()
 	other.Share(budget.Events).Observe(refusal(time.Hour))
-	waitFor(t, "the news", func() bool {
+	eventually.True(t, "the news", func() bool {
 		err := listener.Share(budget.Events).Acquire(t.Context())
 		_, blocked := errors.AsType[*budget.NoTokenError](err)
 		return blocked
@@ -250,7 +240,6 @@ func TestPromise8_DeadHolderDoesNotStallOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := budget.New(dying, budget.Options{})
-	limit, remaining := 10000, 9000
 	for range 20 { // sent, but never seen answered
 		if err := dead.Share(budget.Sweeps).Acquire(t.Context()); err != nil {
 			t.Fatal(err)
@@ -266,7 +255,7 @@ func TestPromise8_DeadHolderDoesNotStallOthers(t *testing.T) {
 		if err := l.Acquire(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		l.Observe(leadgridapi.Observation{Status: 200, Limit: &limit, Remaining: &remaining, Sent: time.Now(), Answered: time.Now()})
+		l.Observe(leadgridapi.Observation{Status: 200, Limit: new(10000), Remaining: new(9000), Sent: time.Now(), Answered: time.Now()})
 	}
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("ten requests took %v after another replica died", took)
@@ -291,7 +280,7 @@ func TestShutdownGivesTokensBack(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "some hundred requests", func() bool { return sent.Load() > 300 })
+	eventually.True(t, "some hundred requests", func() bool { return sent.Load() > 300 })
 	cancel()
 	wg.Wait()
 	stop()
@@ -339,12 +328,11 @@ func TestMetricsAreThereFromTheStart(t *testing.T) {
 	if err := b.Share(budget.Events).Acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	limit, remaining := 60, 12
-	b.Share(budget.Events).Observe(leadgridapi.Observation{Status: 200, Limit: &limit, Remaining: &remaining, Sent: time.Now(), Answered: time.Now()})
+	b.Share(budget.Events).Observe(leadgridapi.Observation{Status: 200, Limit: new(60), Remaining: new(12), Sent: time.Now(), Answered: time.Now()})
 	b.Share(budget.Events).Observe(refusal(time.Hour))
 	run(t, b)
 	var status budget.Status
-	waitFor(t, "the limit", func() (ok bool) {
+	eventually.True(t, "the limit", func() (ok bool) {
 		var err error
 		status, err = b.Status(t.Context())
 		return err == nil && status.Limit == 60 && status.Remaining == 12

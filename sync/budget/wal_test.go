@@ -20,7 +20,7 @@ func TestStoringLogsLittle(t *testing.T) {
 	var from, to int64
 	position := `SELECT pg_current_wal_insert_lsn() - '0/0'`
 	size := 0
-	states := make([]State, 0, 200)
+	states := make([]state, 0, 200)
 	for range 200 {
 		w.run(time.Second)
 		b, err := json.Marshal(&w.state)
@@ -28,7 +28,7 @@ func TestStoringLogsLittle(t *testing.T) {
 			t.Fatal(err)
 		}
 		size = len(b)
-		var s State
+		var s state
 		if err := json.Unmarshal(b, &s); err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestStoringLogsLittle(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := st.update(t.Context(), pool, func(state *State, _ time.Time, _ time.Duration) bool {
+		if _, err := st.update(t.Context(), pool, func(state *state, _ time.Time, _ time.Duration) bool {
 			s.Kept = state.Kept
 			*state = s
 			return true

@@ -89,18 +89,18 @@ var defects = []defect{
 	},
 	{
 		"no-retry-after", "a 429 is taken for an error like any other", []int{1},
-		[]edit{{"sync/budget/budget.go", `	if o.Limit != nil {
-		seen.Limit = *o.Limit`, `	if planted("no-retry-after") && seen.Status == 429 {
-		seen.Status, seen.RetryAfter = 500, 0
+		[]edit{{"sync/budget/budget.go", `	b.purse.observe(o)
+`, `	if planted("no-retry-after") && o.Status == 429 {
+		o.Status, o.RetryAfter = 500, 0
 	}
-	if o.Limit != nil {
-		seen.Limit = *o.Limit`}},
+	b.purse.observe(o)
+`}},
 	},
 	{
 		"starves", "sweeps get nothing of an announced limit", []int{3},
 		[]edit{{"sync/budget/state.go", `		own, rate := &s.Own[c], pace*s.part(c)
 `, `		if planted("starves") && c == Sweeps && s.Limit > 0 {
-			answer.Until[c] = now.Add(time.Second)
+			answer.until[c] = now.Add(time.Second)
 			continue
 		}
 		own, rate := &s.Own[c], pace*s.part(c)

@@ -11,7 +11,9 @@
 package budget
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -44,8 +46,6 @@ var guaranteed = [shares]float64{Events: 0.60, WriteBack: 0.30, Sweeps: 0.10}
 
 // Options are the settings of a Budget; the zero value is usable.
 type Options struct {
-	// Replica names this replica among all that share the budget; empty makes a random name.
-	Replica string
 	// Patience is how long Acquire waits for a token before it gives a *NoTokenError; zero means 2 s, negative not at all.
 	Patience time.Duration
 	// SweepShare, when given, says which part of the budget sweeps should be guaranteed now (0.10 is usual): more when
@@ -55,13 +55,9 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Logger hears of refusals and of lost connections, when given.
 	Logger *slog.Logger
-	// Now replaces every clock, the database's too, for tests in simulated time; waiting still takes real time, so set
-	// Patience to a negative value with it.
-	Now func() time.Time
 }
 
 const (
-	defaultPatience = 2 * time.Second
 	// fresh is how old a replica's knowledge may be when it sends a request. Together with the time that publishing
 	// takes it keeps a request from being sent 250 ms after another replica met a refusal, even when no
 	// notification comes through.
@@ -72,21 +68,19 @@ const (
 
 // Budget is one replica's access to the shared budget.
 type Budget struct {
-	store    store
-	opts     Options
-	patience time.Duration
-	metrics  *metrics
-	log      *slog.Logger
-	urgent   chan struct{} // a refusal waits to be published
+	pool    *pgxpool.Pool
+	options Options
+	name    string // of this replica among all that share the budget
+	metrics *metrics
+	urgent  chan struct{} // a refusal waits to be published
 
 	mu      sync.Mutex
 	purse   purse
 	state   state // as last read
 	version int64
-	ahead   time.Duration // the database's clock minus ours, at least
-	asOf    time.Time     // when reading state began; zero before the first time
-	readAt  time.Time     // when it was read
-	blocked time.Time     // until when nothing may be sent, as far as this replica knows, by its own clock
+	asOf    time.Time // when reading state began; zero before the first time
+	readAt  time.Time // when it was read
+	blocked time.Time // until when nothing may be sent, as far as this replica knows, by its own clock
 	why     string
 	again   [shares]time.Time // a share's want was not met: when to ask again
 	short   string            // and why
@@ -97,25 +91,19 @@ type Budget struct {
 
 // New returns the budget kept in the database behind pool, whose search_path must lead to the sync_budget table. Run
 // should run for as long as requests are made.
-func New(pool *pgxpool.Pool, opts Options) *Budget {
-	b := &Budget{
-		store:    store{pool: pool, now: opts.Now},
-		opts:     opts,
-		patience: opts.Patience,
-		metrics:  newMetrics(opts.Registerer),
-		urgent:   make(chan struct{}, 1),
-		changed:  make(chan struct{}),
+func New(pool *pgxpool.Pool, options Options) *Budget {
+	options.Patience = cmp.Or(options.Patience, 2*time.Second)
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	if b.patience == 0 {
-		b.patience = defaultPatience
+	return &Budget{
+		pool:    pool,
+		options: options,
+		name:    rand.Text()[:10],
+		metrics: newMetrics(options.Registerer),
+		urgent:  make(chan struct{}, 1),
+		changed: make(chan struct{}),
 	}
-	if b.log = opts.Logger; b.log == nil {
-		b.log = slog.New(slog.DiscardHandler)
-	}
-	if b.opts.Replica == "" {
-		b.opts.Replica = randomName()
-	}
-	return b
 }
 
 // NoTokenError says that no request may be sent before Until. Whoever meets it should come back then; it is no failure.
@@ -150,13 +138,6 @@ func (l Limiter) Acquire(ctx context.Context) error { return l.budget.acquire(ct
 // Observe learns from one answer, and stops all replicas if it is a refusal. It never waits.
 func (l Limiter) Observe(o leadgridapi.Observation) { l.budget.observe(o) }
 
-func (b *Budget) now() time.Time {
-	if b.opts.Now != nil {
-		return b.opts.Now()
-	}
-	return time.Now()
-}
-
 func (b *Budget) acquire(ctx context.Context, c Share) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -165,10 +146,10 @@ func (b *Budget) acquire(ctx context.Context, c Share) error {
 	defer b.mu.Unlock()
 	b.waiting[c]++
 	defer func() { b.waiting[c]-- }()
-	began := b.now()
-	deadline := began.Add(max(b.patience, 0))
+	began := time.Now()
+	deadline := began.Add(max(b.options.Patience, 0))
 	for asked, waited := false, false; ; {
-		now := b.now()
+		now := time.Now()
 		ok, next, why := b.try(now, c)
 		switch {
 		case ok:
@@ -182,7 +163,7 @@ func (b *Budget) acquire(ctx context.Context, c Share) error {
 		case !b.asking:
 			asked = true
 			if err := b.lease(ctx); err != nil {
-				return b.noToken(c, b.now().Add(exchangeTimeout/2), "the shared budget cannot be asked", err)
+				return b.noToken(c, time.Now().Add(exchangeTimeout/2), "the shared budget cannot be asked", err)
 			}
 			continue
 		default: // another request asks for all who wait
@@ -253,7 +234,7 @@ func (b *Budget) observe(o leadgridapi.Observation) {
 	}
 	if until := o.Answered.Add(o.RetryAfter); until.After(b.blocked) {
 		b.blocked, b.why = until, refusalWhy(o.RetryAfter)
-		b.log.Warn("LeadGrid refused a request for its rate limit", "retry_after", o.RetryAfter)
+		b.options.Logger.Warn("LeadGrid refused a request for its rate limit", "retry_after", o.RetryAfter)
 	}
 	b.purse.drop()
 	b.notify()

@@ -11,9 +11,8 @@ import (
 // A refusal ends for the others no earlier than it does for the replica that met it, however long telling it took: the
 // database's clock, looked at on the way, is not thought to be further behind ours than it can be.
 func TestPromise8_RefusalIsToldNoEarlierThanItWas(t *testing.T) {
-	st := store{pool: pgtest.New(t)} // the server's clock is ours
-	answered := time.Now()
-	got, err := st.update(t.Context(), st.pool, func(s *state, _ time.Time, ahead time.Duration) bool {
+	answered := time.Now() // the server's clock is ours
+	got, err := updateState(t.Context(), pgtest.New(t), func(s *state, _ time.Time, ahead time.Duration) bool {
 		s.observeAll([]leadgridapi.Observation{{Sent: answered, Answered: answered, Status: 429, RetryAfter: time.Minute}}, ahead)
 		return true
 	})

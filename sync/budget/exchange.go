@@ -19,7 +19,7 @@ func (b *Budget) exchange(ctx context.Context, db querier, change func(s *state,
 	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
-	got, err := b.store.update(ctx, db, func(s *state, now time.Time, ahead time.Duration) bool {
+	got, err := updateState(ctx, db, func(s *state, now time.Time, ahead time.Duration) bool {
 		if change == nil {
 			return false
 		}
@@ -45,8 +45,8 @@ func (b *Budget) adopt(got snapshot) {
 	if got.state.Risen.After(b.state.Risen) {
 		b.askAgain()
 	}
-	b.state, b.version, b.ahead, b.asOf, b.readAt = got.state, got.version, got.ahead, got.began, b.now()
-	if until := got.state.BlockedUntil.Add(-got.ahead); until.After(b.blocked) && until.After(b.now()) {
+	b.state, b.version, b.asOf, b.readAt = got.state, got.version, got.began, time.Now()
+	if until := got.state.BlockedUntil.Add(-got.ahead); until.After(b.blocked) && until.After(time.Now()) {
 		b.blocked, b.why = until, got.state.BlockedWhy
 		b.purse.drop()
 	}
@@ -55,14 +55,14 @@ func (b *Budget) adopt(got snapshot) {
 // lease gets tokens for those who wait, and news for all. It is called with the lock held, like exchange.
 func (b *Budget) lease(ctx context.Context) error {
 	b.asking = true
-	ask := b.purse.ask(b.now(), b.opts.Replica, b.waiting)
+	ask := b.purse.ask(time.Now(), b.name, b.waiting)
 	for c := range shares {
-		if b.now().Before(b.again[c]) {
+		if time.Now().Before(b.again[c]) {
 			ask.want[c] = 0
 		}
 	}
-	if b.opts.SweepShare != nil {
-		ask.sweepShare = b.opts.SweepShare()
+	if b.options.SweepShare != nil {
+		ask.sweepShare = b.options.SweepShare()
 	}
 	var granted grant
 	var change func(*state, time.Time)
@@ -70,7 +70,7 @@ func (b *Budget) lease(ctx context.Context) error {
 		change = func(s *state, now time.Time) { granted = s.grant(now, ask) }
 	}
 	// Others may wait for this exchange too: it does not end with the request that began it.
-	got, err := b.exchange(context.WithoutCancel(ctx), b.store.pool, change)
+	got, err := b.exchange(context.WithoutCancel(ctx), b.pool, change)
 	b.asking = false
 	if err != nil {
 		b.notify()
@@ -104,7 +104,7 @@ func (b *Budget) look(ctx context.Context, db querier) error {
 func (b *Budget) tell(ctx context.Context, db querier) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	ask := b.purse.ask(b.now(), b.opts.Replica, [shares]int{})
+	ask := b.purse.ask(time.Now(), b.name, [shares]int{})
 	asking := b.asking // then the exchange under way says what this replica holds
 	if len(b.purse.seen) == 0 {
 		return false, nil
@@ -128,7 +128,7 @@ func (b *Budget) tellSoon(ctx context.Context, conn *pgx.Conn) (bool, error) {
 func (b *Budget) leave(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	ask := b.purse.ask(b.now(), b.opts.Replica, [shares]int{})
+	ask := b.purse.ask(time.Now(), b.name, [shares]int{})
 	for c := range shares {
 		ask.back[c] = b.purse.held(c)
 		ask.out -= ask.back[c]
@@ -137,6 +137,6 @@ func (b *Budget) leave(ctx context.Context) error {
 	if len(b.purse.seen) == 0 && b.version == 0 {
 		return nil
 	}
-	_, err := b.exchange(ctx, b.store.pool, func(s *state, now time.Time) { s.settle(now, ask) })
+	_, err := b.exchange(ctx, b.pool, func(s *state, now time.Time) { s.settle(now, ask) })
 	return err
 }

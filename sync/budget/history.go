@@ -6,10 +6,10 @@ import (
 )
 
 const (
-	// fineness is how many slots of a history cover one window.
-	fineness = 128
-	// memory is how many slots are kept at least: twice a window, and the time until all have told what they saw.
-	memory = 2*fineness + 64
+	// slotsPerWindow is how many slots of a history cover one window.
+	slotsPerWindow = 128
+	// slotsKept is how many slots are kept at least: two windows, and the time until all replicas have told what they saw.
+	slotsKept = 2*slotsPerWindow + 64
 )
 
 // history is when accepted requests were sent, in slots of equal length. It grows at its end and is cut in large steps,
@@ -20,9 +20,9 @@ type history struct {
 	Count []int         `json:"count,omitempty"`
 }
 
-// add notes a request. A slot becomes about a fineness-th of window.
+// add notes a request sent at t. If window has changed, slots become longer or shorter to go with it.
 func (h *history) add(t time.Time, window time.Duration) {
-	want := max(window/fineness, settled/96)
+	want := max(window/slotsPerWindow, settled/96)
 	if h.Slot == 0 || len(h.Count) == 0 {
 		*h = history{Start: t, Slot: want}
 	}
@@ -36,7 +36,7 @@ func (h *history) add(t time.Time, window time.Duration) {
 	switch {
 	case t.Before(h.Start):
 		i = 0
-	case i-len(h.Count) > 2*memory:
+	case i-len(h.Count) > 2*slotsKept:
 		*h = history{Start: t, Slot: h.Slot}
 		i = 0
 	}
@@ -44,8 +44,8 @@ func (h *history) add(t time.Time, window time.Duration) {
 		h.Count = append(h.Count, 0)
 	}
 	h.Count[i]++
-	if len(h.Count) > 2*memory {
-		h.keep(memory)
+	if len(h.Count) > 2*slotsKept {
+		h.keep(slotsKept)
 	}
 }
 
@@ -66,7 +66,7 @@ func (h *history) coarser() {
 }
 
 func (h *history) finer() {
-	h.keep(memory)
+	h.keep(slotsKept)
 	split := make([]int, 0, 2*len(h.Count))
 	for _, n := range h.Count {
 		split = append(split, 0, n) // no older than they were, so that none is thought to have stopped counting

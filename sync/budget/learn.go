@@ -36,7 +36,7 @@ const (
 	forever = 1000 * time.Hour
 )
 
-// learned is the part of the state that LeadGrid's answers have taught.
+// learned is the part of the state that LeadGrid's answers have taught. The names in JSON are stored: they never change.
 type learned struct {
 	BlockedUntil time.Time `json:"blocked_until,omitzero"`
 	BlockedWhy   string    `json:"blocked_why,omitempty"`
@@ -72,9 +72,9 @@ type learned struct {
 	// Cycle counts the accepted requests since the last refusal, Spare what was always left for a while.
 	Cycle cycle `json:"cycle,omitzero"`
 	Spare spare `json:"spare,omitzero"`
-	// Grown is for how long requests have waited for the pace since the last refusal, Pressed when one last did.
-	Grown   time.Duration `json:"grown,omitempty"`
-	Pressed time.Time     `json:"pressed,omitzero"`
+	// Waited is for how long requests have waited for the pace since the last refusal, WaitedAt when one last did.
+	Waited   time.Duration `json:"grown,omitempty"`
+	WaitedAt time.Time     `json:"pressed,omitzero"`
 }
 
 // reading is an announced remaining, and the request whose answer told it: LeadGrid counted it between the two times.
@@ -102,9 +102,9 @@ type cycle struct {
 
 // spare is the least that remained since a moment, when requests had waited for so long.
 type spare struct {
-	Since time.Time     `json:"since,omitzero"`
-	Least int           `json:"least,omitempty"`
-	Grown time.Duration `json:"grown,omitempty"`
+	Since  time.Time     `json:"since,omitzero"`
+	Least  int           `json:"least,omitempty"`
+	Waited time.Duration `json:"grown,omitempty"`
 }
 
 // observe learns from one answer. Answers may come in any order.
@@ -123,7 +123,7 @@ func (s *state) observe(o leadgridapi.Observation) {
 	if accepted {
 		s.Cycle.Accepted++
 		if s.Limit > 0 {
-			s.History.add(o.Sent.Add(o.Answered.Sub(o.Sent)/2), cmp.Or(s.Window, max(s.gone(o.Answered), s.History.Slot*fineness)))
+			s.History.add(o.Sent.Add(o.Answered.Sub(o.Sent)/2), cmp.Or(s.Window, max(s.gone(o.Answered), s.History.Slot*slotsPerWindow)))
 		}
 	}
 	if o.Limit != nil && *o.Limit > 0 && o.Remaining != nil && 0 <= *o.Remaining && *o.Remaining <= s.Limit {
@@ -191,12 +191,12 @@ func (s *state) spare() {
 	if s.Window > 0 && over < s.Window {
 		return
 	}
-	if s.Window > 0 && over < 2*s.Window && m.Least > s.Limit/8 && s.Grown-m.Grown > over/2 {
+	if s.Window > 0 && over < 2*s.Window && m.Least > s.Limit/8 && s.Waited-m.Waited > over/2 {
 		s.Longest = s.Window - s.Window/8
 		s.Shortest = min(s.Shortest, s.Longest)
 		s.setWindow()
 	}
-	*m = spare{Since: now, Least: s.Reading.Remaining, Grown: s.Grown}
+	*m = spare{Since: now, Least: s.Reading.Remaining, Waited: s.Waited}
 }
 
 // compare learns from two readings for how long a request counts. What counts at any time is the latest requests, as many
@@ -310,7 +310,7 @@ func (s *state) refused(o leadgridapi.Observation, foretold bool) {
 			s.Contradicted, s.Distrusted = 0, o.Answered.Add(distrust)
 		}
 	}
-	s.Grown = 0
+	s.Waited = 0
 	s.Cycle = cycle{Start: until}
 }
 

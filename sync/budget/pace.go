@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// pressed notes that requests wait for the pace: only then does waiting for room make it grow.
-func (s *state) pressed(now time.Time) {
-	if gap := now.Sub(s.Pressed); gap > 0 {
-		s.Grown += min(gap, time.Second)
-		s.Pressed = now
+// waits notes that a request waits for the pace, which grows only while some do.
+func (s *state) waits(now time.Time) {
+	if gap := now.Sub(s.WaitedAt); gap > 0 {
+		s.Waited += min(gap, time.Second)
+		s.WaitedAt = now
 	}
 }
 
@@ -71,15 +71,15 @@ func (s *state) unknownPace(now time.Time) float64 {
 // again nearly that, and after a while slowly and then ever faster beyond.
 func (s *state) guessedPace() float64 {
 	if s.Ceiling == 0 {
-		return firstPace * math.Exp2(min(s.Grown.Seconds()/doubling.Seconds(), 64))
+		return firstPace * math.Exp2(min(s.Waited.Seconds()/doubling.Seconds(), 64))
 	}
 	const most = 0.97
 	pace := most
-	switch grown := s.Grown; {
-	case grown < recovery:
-		pace = 0.5 + (most-0.5)*grown.Seconds()/recovery.Seconds()
-	case grown > recovery+hold:
-		x := (grown - recovery - hold).Seconds() / hold.Seconds()
+	switch waited := s.Waited; {
+	case waited < recovery:
+		pace = 0.5 + (most-0.5)*waited.Seconds()/recovery.Seconds()
+	case waited > recovery+hold:
+		x := (waited - recovery - hold).Seconds() / hold.Seconds()
 		pace = most + x*x*x
 	}
 	return s.Ceiling * pace
@@ -98,7 +98,7 @@ func (s *state) measured(until time.Time) float64 {
 	if s.trusted(s.RefusedAt) {
 		return s.announcedPace(s.RefusedAt) / 2
 	}
-	if s.Ceiling > 0 && s.Grown > recovery+hold/2 {
+	if s.Ceiling > 0 && s.Waited > recovery+hold/2 {
 		return s.guessedPace() // it has changed so slowly that the refusal is its own doing
 	}
 	took := until.Sub(s.Cycle.Start)

@@ -10,7 +10,7 @@ import (
 // Tokens that arrive while a refusal is being learned of are not used: the block is looked at last of all.
 func TestPromise8_TokensInHandDoNotBreakABlock(t *testing.T) {
 	b := New(nil, Options{})
-	now := b.now()
+	now := time.Now()
 	b.asOf, b.readAt = now, now
 	b.observe(leadgridapi.Observation{Sent: now, Answered: now, Status: 429, RetryAfter: time.Minute})
 	b.purse.receive(lot{share: Events, n: 5, start: now, until: now.Add(time.Hour)}) // an exchange was under way
@@ -26,7 +26,7 @@ func TestPromise8_OldKnowledgeIsReadAgain(t *testing.T) {
 		age  time.Duration
 		want bool
 	}{{fresh / 2, true}, {fresh + justRead + time.Millisecond, false}, {time.Hour, false}} {
-		now := b.now()
+		now := time.Now()
 		b.asOf, b.readAt = now.Add(-c.age), now.Add(-c.age)
 		b.purse.receive(lot{share: Events, n: 1, start: now, until: now.Add(time.Hour)})
 		if ok, next, _ := b.try(now, Events); ok != c.want || !ok && !next.IsZero() {

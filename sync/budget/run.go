@@ -27,7 +27,7 @@ func (b *Budget) Run(ctx context.Context) error {
 			break
 		}
 		if listening { // said once, however long it lasts
-			b.log.WarnContext(ctx, "no news of the API budget for now; it is read before requests instead", "error", err)
+			b.options.Logger.WarnContext(ctx, "no news of the API budget for now; it is read before requests instead", "error", err)
 			listening = false
 		}
 		// The connection is gone, perhaps while a refusal was being published: use the pool until there is a new one.
@@ -44,7 +44,7 @@ func (b *Budget) Run(ctx context.Context) error {
 
 // serve does its work over a connection of its own until that fails. It says when it has begun to listen.
 func (b *Budget) serve(ctx context.Context, listening func()) error {
-	conn, err := dedicated.Connect(ctx, b.store.pool)
+	conn, err := dedicated.Connect(ctx, b.pool)
 	if err != nil {
 		return fmt.Errorf("connect for budget news: %w", err)
 	}
@@ -108,7 +108,7 @@ func (b *Budget) idle(ctx context.Context) {
 	for {
 		select {
 		case <-b.urgent:
-			if _, err := b.tell(ctx, b.store.pool); err != nil {
+			if _, err := b.tell(ctx, b.pool); err != nil {
 				b.publish()
 				<-ctx.Done()
 			}

@@ -135,7 +135,7 @@ func (s *state) grant(now time.Time, ask ask) grant {
 				wait = min(wait, max(s.gone(now)/16, horizon)) // by then it may be known
 			}
 			answer.until[c], answer.why = now.Add(wait), "LeadGrid's limit allows no more at once"
-			s.pressed(now)
+			s.waits(now)
 		}
 		if n < ask.want[c] {
 			answer.until[c] = later(answer.until[c], now.Add(soon))

@@ -144,7 +144,7 @@ func TestRefusalsTogetherAreOne(t *testing.T) {
 	}
 	// A new refusal after the block halves the pace.
 	before := s.guessedPace()
-	s.Grown = recovery
+	s.Waited = recovery
 	full := s.guessedPace()
 	refused(80*time.Second, 81*time.Second, time.Second)
 	if now := s.guessedPace(); before < 0.4*full || before > 0.6*full || now > full {
@@ -183,7 +183,7 @@ func TestHistory(t *testing.T) {
 		t.Errorf("with a longer window %d requests were lost", sum)
 	}
 	h.add(now, time.Second)
-	if len(h.Count) > 2*memory {
+	if len(h.Count) > 2*slotsKept {
 		t.Errorf("%d slots", len(h.Count))
 	}
 }

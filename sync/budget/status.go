@@ -29,7 +29,7 @@ type Status struct {
 
 // Status reads the shared budget from the database, so that any process can show it.
 func (b *Budget) Status(ctx context.Context) (Status, error) {
-	got, err := b.store.read(ctx, b.store.pool)
+	got, err := readState(ctx, b.pool)
 	if err != nil {
 		return Status{}, err
 	}

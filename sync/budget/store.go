@@ -2,15 +2,13 @@ package budget
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 const (
@@ -22,12 +20,8 @@ const (
 	exchangeTimeout = 2 * time.Second
 )
 
-// store keeps the state in its row. Nobody ever holds a lock across a round trip: a replica that freezes cannot stop the
-// others, and one that writes over a state it has not read tries again.
-type store struct {
-	pool *pgxpool.Pool
-	now  func() time.Time
-}
+// The state is kept in one row. Nobody ever holds a lock across a round trip: a replica that freezes cannot stop the others,
+// and one that writes over a state it has not read tries again.
 
 // querier is a pool or a connection.
 type querier interface {
@@ -43,33 +37,30 @@ type snapshot struct {
 	ahead   time.Duration // that clock minus ours, at least: the database looked at it before its answer came
 }
 
-func (s store) read(ctx context.Context, db querier) (snapshot, error) {
-	r := snapshot{began: s.local()}
-	var state []byte
+func readState(ctx context.Context, db querier) (snapshot, error) {
+	r := snapshot{began: time.Now()}
+	var stored []byte
 	query := func() error {
-		return db.QueryRow(ctx, `SELECT state, version, clock_timestamp() FROM sync_budget`).Scan(&state, &r.version, &r.now)
+		return db.QueryRow(ctx, `SELECT state, version, clock_timestamp() FROM sync_budget`).Scan(&stored, &r.version, &r.now)
 	}
 	err := query()
 	if errors.Is(err, pgx.ErrNoRows) {
-		if err = s.restore(ctx, db); err == nil {
+		if err = restoreState(ctx, db); err == nil {
 			err = query()
 		}
 	}
 	if err != nil {
 		return r, fmt.Errorf("read the API budget: %w", err)
 	}
-	if s.now != nil {
-		r.now = s.now()
-	}
-	r.ahead = r.now.Sub(s.local())
-	if err := json.Unmarshal(state, &r.state); err != nil {
+	r.ahead = r.now.Sub(time.Now())
+	if err := json.Unmarshal(stored, &r.state); err != nil {
 		return r, fmt.Errorf("read the API budget: %w", err)
 	}
 	return r, nil
 }
 
-// restore makes the row anew after a crash of the server, or the first time. Its versions go on above all earlier ones.
-func (s store) restore(ctx context.Context, db querier) error {
+// restoreState makes the row anew after a crash of the server, or the first time. Its versions go on above all earlier ones.
+func restoreState(ctx context.Context, db querier) error {
 	var restored int
 	return db.QueryRow(ctx, `
 		WITH restored AS (
@@ -80,10 +71,10 @@ func (s store) restore(ctx context.Context, db querier) error {
 		SELECT count(*) FROM restored`).Scan(&restored)
 }
 
-// write stores state unless another version was stored since r was read. With announce the others are told, and what is
+// writeState stores state unless another version was stored since r was read. With announce the others are told, and what is
 // kept is on disk before it returns; all else may be lost with a crash of the server, and so need not wait for its disk.
-func (s store) write(ctx context.Context, db querier, r *snapshot, keep, announce bool) (bool, error) {
-	state, err := json.Marshal(&r.state)
+func writeState(ctx context.Context, db querier, r *snapshot, keep, announce bool) (bool, error) {
+	stored, err := json.Marshal(&r.state)
 	if err != nil {
 		return false, fmt.Errorf("store the API budget: %w", err)
 	}
@@ -93,7 +84,7 @@ func (s store) write(ctx context.Context, db querier, r *snapshot, keep, announc
 		     kept AS (UPDATE sync_budget_kept SET state = saved.state FROM saved WHERE $3)
 		SELECT count(CASE WHEN $4 THEN pg_notify($5, current_schema())::text
 		             ELSE set_config('synchronous_commit', 'off', true) END)
-		FROM saved`, state, r.version, keep, announce, channel).Scan(&saved)
+		FROM saved`, stored, r.version, keep, announce, channel).Scan(&saved)
 	if err != nil {
 		return false, fmt.Errorf("store the API budget: %w", err)
 	}
@@ -101,11 +92,11 @@ func (s store) write(ctx context.Context, db querier, r *snapshot, keep, announc
 	return saved == 1, nil
 }
 
-// update changes the state with change, which may be called several times, each time on a newer state, and returns false
+// updateState changes the state with change, which may be called several times, each time on a newer state, and returns false
 // if nothing is to be stored.
-func (s store) update(ctx context.Context, db querier, change func(state *state, now time.Time, ahead time.Duration) bool) (snapshot, error) {
+func updateState(ctx context.Context, db querier, change func(s *state, now time.Time, ahead time.Duration) bool) (snapshot, error) {
 	for {
-		r, err := s.read(ctx, db)
+		r, err := readState(ctx, db)
 		if err != nil {
 			return r, err
 		}
@@ -119,23 +110,14 @@ func (s store) update(ctx context.Context, db querier, change func(state *state,
 		if keep {
 			r.state.Kept = r.now
 		}
-		saved, err := s.write(ctx, db, &r, keep, announce)
+		saved, err := writeState(ctx, db, &r, keep, announce)
 		if err != nil || saved {
 			return r, err
 		}
 		select {
-		case <-time.After(mathrand.N(3 * time.Millisecond)):
+		case <-time.After(rand.N(3 * time.Millisecond)):
 		case <-ctx.Done():
 			return r, fmt.Errorf("store the API budget: %w", ctx.Err())
 		}
 	}
 }
-
-func (s store) local() time.Time {
-	if s.now != nil {
-		return s.now()
-	}
-	return time.Now()
-}
-
-func randomName() string { return rand.Text()[:10] }

@@ -205,27 +205,6 @@ func TestNewsConnectionIsReplaced(t *testing.T) {
 	})
 }
 
-// With a clock of the caller's own, an hour passes in no time.
-func TestSimulatedTime(t *testing.T) {
-	var now atomic.Int64
-	now.Store(time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano())
-	clock := func() time.Time { return time.Unix(0, now.Load()) }
-	l := budget.New(pgtest.New(t), budget.Options{Patience: -1, Now: clock}).Share(budget.Events)
-	if err := l.Acquire(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	l.Observe(leadgridapi.Observation{Status: 429, Sent: clock(), Answered: clock(), RetryAfter: time.Hour})
-	for _, c := range []struct {
-		after time.Duration
-		want  bool
-	}{{time.Hour - time.Second, false}, {time.Second + time.Millisecond, true}} {
-		now.Add(int64(c.after))
-		if err := l.Acquire(t.Context()); (err == nil) != c.want {
-			t.Errorf("at %v: Acquire = %v", clock(), err)
-		}
-	}
-}
-
 // What a replica that died held is not waited for.
 func TestPromise8_DeadHolderDoesNotStallOthers(t *testing.T) {
 	db := pgtest.URL(t)

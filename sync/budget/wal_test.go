@@ -16,7 +16,6 @@ func TestStoringLogsLittle(t *testing.T) {
 	w.run(15 * time.Minute)
 	// A server of its own: what it logs is counted, and others write to the one that tests share.
 	pool := pgtest.Own(t, postgres.Options{})
-	st := store{pool: pool}
 	var from, to int64
 	position := `SELECT pg_current_wal_insert_lsn() - '0/0'`
 	size := 0
@@ -40,7 +39,7 @@ func TestStoringLogsLittle(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := st.update(t.Context(), pool, func(state *state, _ time.Time, _ time.Duration) bool {
+		if _, err := updateState(t.Context(), pool, func(state *state, _ time.Time, _ time.Duration) bool {
 			s.Kept = state.Kept
 			*state = s
 			return true

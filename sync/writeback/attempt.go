@@ -32,30 +32,17 @@ func (e refusal) Error() string { return string(e) }
 
 // attempt sends a claimed command and stores the outcome.
 func (r *Runner) attempt(ctx context.Context, c *Command) {
-	if err := r.before(ctx, c); err != nil {
+	at, linked, err := r.before(ctx, c)
+	switch {
+	case err != nil:
 		r.failed(ctx, c, &beforeError{err})
 		return
-	}
-	if c.Operation == LinkContact && c.Attempts > 1 {
-		// LeadGrid does not document what linking the same contact a second time does.
-		if object, err := r.linked(ctx, c); err != nil {
-			r.failed(ctx, c, &beforeError{err})
-			return
-		} else if object != nil {
-			r.finish(ctx, c, made{id: c.contact(), object: object})
-			return
-		}
-	}
-	scopes := c.Operation.scopes()
-	at, err := r.observer.Mirror().Begin(ctx)
-	if err == nil {
-		err = r.gate.Check(ctx, scopes...)
-	}
-	if err != nil {
-		r.failed(ctx, c, &beforeError{err})
+	case linked != nil:
+		r.finish(ctx, c, made{id: c.contact(), object: linked})
 		return
 	}
 	object, err := r.send(ctx, c)
+	scopes := c.Operation.scopes()
 	if err != nil {
 		if _, gateErr := r.gate.Refused(ctx, err, scopes...); gateErr != nil {
 			r.log.LogAttrs(ctx, slog.LevelWarn, "refusal not noted", slog.String("error", gateErr.Error()))
@@ -68,11 +55,29 @@ func (r *Runner) attempt(ctx context.Context, c *Command) {
 	r.carriedOut(ctx, c, object, at)
 }
 
-// before checks what must hold before a command may be sent.
-func (r *Runner) before(ctx context.Context, c *Command) error {
+// before checks what must hold before a command may be sent, and returns the number in the order of reads that its answer
+// will have; or else the link that the command is to make, if an earlier attempt has made it.
+func (r *Runner) before(ctx context.Context, c *Command) (at mirror.Observation, linked json.RawMessage, err error) {
 	if err := r.prove(ctx); err != nil {
-		return err
+		return at, nil, err
 	}
+	if c.Operation == LinkContact && c.Attempts > 1 {
+		// LeadGrid does not document what linking the same contact a second time does.
+		if linked, err = r.linked(ctx, c); linked != nil || err != nil {
+			return at, linked, err
+		}
+	}
+	if err := r.checkExpected(ctx, c); err != nil {
+		return at, nil, err
+	}
+	if at, err = r.observer.Mirror().Begin(ctx); err != nil {
+		return at, nil, err
+	}
+	return at, nil, r.gate.Check(ctx, c.Operation.scopes()...)
+}
+
+// checkExpected reads what an update is to change, and refuses the update if that is not as its writer expects.
+func (r *Runner) checkExpected(ctx context.Context, c *Command) error {
 	if c.Expected == nil {
 		return nil
 	}
@@ -259,6 +264,29 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 	}
 }
 
+// duplicate handles LeadGrid's refusal of a contact whose e-mail exists: it belongs to another contact, or to one that an
+// earlier attempt made.
+func (r *Runner) duplicate(ctx context.Context, c *Command, err error) {
+	if c.Attempts > 1 {
+		r.keep(ctx, c, func(ctx context.Context) error {
+			return r.store.doubt(ctx, c, "a contact with this e-mail exists: it may be what an earlier attempt made",
+				r.options.Pause/2, r.caughtUp(), true)
+		})
+		return
+	}
+	reasons := []string{"LeadGrid has a contact with this e-mail already"}
+	email := c.text("email")
+	listed, lookErr := r.observer.ListContacts(ctx, leadgridapi.ContactFilter{Search: email}, leadgridapi.PageRequest{PerPage: leadgridapi.MaxPerPage})
+	if lookErr == nil {
+		for _, object := range listed.Objects {
+			if fields := objectOf(object); strings.EqualFold(textOf(fields, "email"), email) {
+				reasons = append(reasons, "contact "+textOf(fields, "id"))
+			}
+		}
+	}
+	r.refuse(ctx, c, strings.Join(reasons, ": "), err)
+}
+
 // tired reports whether a command has been tried for so long that a person should look at it.
 func (c *Command) tired(now time.Time) bool {
 	return c.SentAt != nil && now.Sub(*c.SentAt) > longestTrying
@@ -279,7 +307,7 @@ func (r *Runner) caughtUp() time.Duration { return r.observer.Mirror().Lag() + r
 func (r *Runner) doubt(ctx context.Context, c *Command, o outcome, err error) {
 	r.log.LogAttrs(ctx, slog.LevelWarn, "command in doubt", slog.String("command", c.ID), slog.String("operation", string(c.Operation)),
 		slog.Int("attempts", c.Attempts), slog.Any("error", err))
-	certain := r.certain(o)
+	certain := r.certainAfter(o)
 	if c.Operation == CreateContact && c.text("email") != "" {
 		certain = 0 // LeadGrid refuses a second contact with the same e-mail
 	}
@@ -288,8 +316,8 @@ func (r *Runner) doubt(ctx context.Context, c *Command, o outcome, err error) {
 	})
 }
 
-// certain is how long after an attempt a look that finds nothing proves that nothing was done.
-func (r *Runner) certain(o outcome) time.Duration {
+// certainAfter is how long after an attempt a look that finds nothing proves that nothing was done.
+func (r *Runner) certainAfter(o outcome) time.Duration {
 	if o == perhaps {
 		return r.observer.Mirror().Lag() + r.options.Late
 	}

@@ -2,7 +2,6 @@ package writeback
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -151,27 +150,13 @@ func (r *Runner) twins(ctx context.Context, c *Command) bool {
 		return false
 	}
 	found := &evidence{LookedAt: at.BeganAt}
-	switch c.Operation {
-	case CreateDossier:
-		shown, err := r.recentDossiers(ctx, []*Command{c})
-		if err == nil {
-			err = r.listDossiers(ctx, c.text("type"), shown)
-		}
-		if err == nil {
-			err = r.lookForDossier(ctx, c, shown, map[string]json.RawMessage{}, found)
-		}
-		if err != nil {
-			return false
-		}
-	case CreateContact:
-		err = r.lookForContact(ctx, c, found)
-	case AddNote:
-		err = r.lookForNote(ctx, c, found)
+	if err := r.lookFor(ctx, c, found); err != nil {
+		return false
 	}
 	others := slices.DeleteFunc(slices.Clone(found.Candidates), func(other candidate) bool {
 		return other.ID == deref(c.LeadGridID) || !other.equal
 	})
-	if err != nil || len(others) == 0 {
+	if len(others) == 0 {
 		return false
 	}
 	r.ask(ctx, c, fmt.Sprintf("it was sent %d times, and LeadGrid shows %d more of it: it ran more than once", c.Attempts, len(others)), found, nil)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,86 +16,10 @@ import (
 )
 
 const (
-	// skew is how far LeadGrid's clock may be behind Postgres's: an object created longer than that before a command was sent
-	// was not made by it. Up to oldest, that leaves a doubt.
-	skew    = 2 * time.Minute
-	oldest  = 15 * time.Minute
 	lookers = 4
 	// givenUp is how much longer to look for the result of a command that LeadGrid said was done.
 	givenUp = 10 * time.Minute
 )
-
-// evidence is the result of a look, in ids and times only.
-type evidence struct {
-	LookedAt   time.Time   `json:"looked_at"`
-	Where      []string    `json:"where"`
-	Candidates []candidate `json:"candidates"`
-}
-
-// candidate is an object that may be what a command made.
-type candidate struct {
-	ID        string `json:"id"`
-	CreatedAt string `json:"created_at,omitempty"`
-	Likeness  string `json:"likeness"`
-
-	object json.RawMessage
-	equal  bool
-	marked bool // carries the command's id, so that nobody else made it
-}
-
-func (e *evidence) json() string {
-	text, _ := json.Marshal(e) // ids and times always encode
-	return string(text)
-}
-
-func (e *evidence) orNull() *string {
-	if e == nil {
-		return nil
-	}
-	text := e.json()
-	return &text
-}
-
-// add compares an object with what the command sent, and adds it if it may be the result.
-func (e *evidence) add(c *Command, object json.RawMessage) {
-	fields := objectOf(object)
-	if c.marks(fields) {
-		e.Candidates = append(e.Candidates, candidate{ID: textOf(fields, "id"), CreatedAt: textOf(fields, "created_at"),
-			Likeness: "marked with the command's id", object: object, equal: true, marked: true})
-		return
-	}
-	how := compare(c.Operation, c.fields(), fields)
-	if how == different {
-		return
-	}
-	found := candidate{ID: textOf(fields, "id"), CreatedAt: textOf(fields, "created_at"), object: object, equal: how == equal}
-	found.Likeness = "every field as sent"
-	if how == similar {
-		found.Likeness = "named the same, other fields differ"
-	}
-	if at, err := mappings.ParseTime(found.CreatedAt); err == nil && c.SentAt != nil {
-		switch before := c.SentAt.Sub(at); {
-		case before > oldest:
-			return
-		case before > skew:
-			found.equal = false
-			found.Likeness += ", but created somewhat earlier"
-		}
-	}
-	e.Candidates = append(e.Candidates, found)
-}
-
-// one returns the only marked candidate, or else the only candidate, if it is equal to what was sent; otherwise nil.
-func (e *evidence) one() *candidate {
-	candidates := slices.DeleteFunc(slices.Clone(e.Candidates), func(other candidate) bool { return !other.marked })
-	if len(candidates) == 0 {
-		candidates = e.Candidates
-	}
-	if len(candidates) == 1 && candidates[0].equal {
-		return &candidates[0]
-	}
-	return nil
-}
 
 // look looks into creates of unknown outcome.
 func (r *Runner) look(ctx context.Context, commands []*Command) {
@@ -105,37 +27,52 @@ func (r *Runner) look(ctx context.Context, commands []*Command) {
 	var group errgroup.Group
 	group.SetLimit(lookers)
 	for _, c := range commands {
-		switch c.Operation {
-		case CreateDossier:
+		if c.Operation == CreateDossier {
 			dossiers = append(dossiers, c)
-		case CreateContact:
-			group.Go(func() error { r.looked(ctx, c, r.lookForContact); return nil })
-		case AddNote:
-			group.Go(func() error { r.looked(ctx, c, r.lookForNote); return nil })
+			continue
 		}
+		group.Go(func() error { r.lookInto(ctx, c); return nil })
 	}
 	if len(dossiers) > 0 {
-		r.lookForDossiers(ctx, dossiers)
+		r.lookIntoDossiers(ctx, dossiers)
 	}
 	_ = group.Wait() // nobody returns an error
 }
 
-// looked looks into one command and acts on the evidence.
-func (r *Runner) looked(ctx context.Context, c *Command, look func(context.Context, *Command, *evidence) error) {
+// lookInto looks for what one command made, and acts on what it finds.
+func (r *Runner) lookInto(ctx context.Context, c *Command) {
 	at, err := r.observer.Mirror().Begin(ctx)
 	found := &evidence{LookedAt: at.BeganAt}
 	if err == nil {
-		err = look(ctx, c, found)
+		err = r.lookFor(ctx, c, found)
 	}
 	if err != nil {
-		r.notLooked(ctx, c, err)
+		r.lookLater(ctx, c, err)
 		return
 	}
-	r.settle(ctx, c, found)
+	r.conclude(ctx, c, found)
 }
 
-// notLooked puts off a command that could not be looked into.
-func (r *Runner) notLooked(ctx context.Context, c *Command, err error) {
+// lookFor adds to found what LeadGrid shows that the command may have made.
+func (r *Runner) lookFor(ctx context.Context, c *Command, found *evidence) error {
+	switch c.Operation {
+	case CreateContact:
+		return r.lookForContact(ctx, c, found)
+	case AddNote:
+		return r.lookForNote(ctx, c, found)
+	}
+	shown, err := r.recentDossiers(ctx, []*Command{c})
+	if err == nil {
+		err = r.listDossiers(ctx, c.text("type"), shown)
+	}
+	if err != nil {
+		return err
+	}
+	return r.lookForDossier(ctx, c, shown, map[string]json.RawMessage{}, found)
+}
+
+// lookLater puts off a command that could not be looked into.
+func (r *Runner) lookLater(ctx context.Context, c *Command, err error) {
 	if ctx.Err() != nil {
 		return // it is claimed again when its lease runs out
 	}
@@ -147,10 +84,10 @@ func (r *Runner) notLooked(ctx context.Context, c *Command, err error) {
 	r.keep(ctx, c, func(ctx context.Context) error { return r.store.lookAgain(ctx, c, wait, nil) })
 }
 
-// settle acts on a look's evidence.
-func (r *Runner) settle(ctx context.Context, c *Command, found *evidence) {
+// conclude decides what becomes of a command, by the evidence of a look.
+func (r *Runner) conclude(ctx context.Context, c *Command, found *evidence) {
 	if one := found.one(); one != nil {
-		r.found(ctx, c, one, found)
+		r.accept(ctx, c, one, found)
 		return
 	}
 	switch {
@@ -181,8 +118,8 @@ func (r *Runner) settle(ctx context.Context, c *Command, found *evidence) {
 // certain reports whether a look that began at a time and finds nothing proves that nothing was made.
 func (c *Command) certain(at time.Time) bool { return c.CertainAt == nil || !at.Before(*c.CertainAt) }
 
-// found ends a command whose result LeadGrid shows.
-func (r *Runner) found(ctx context.Context, c *Command, one *candidate, found *evidence) {
+// accept ends a command whose result LeadGrid shows.
+func (r *Runner) accept(ctx context.Context, c *Command, one *candidate, found *evidence) {
 	m := made{id: one.ID, object: one.object, evidence: found, confirms: 1, confirm: r.caughtUp()}
 	if c.Operation == CreateDossier && c.HasCV && empty(objectOf(one.object)["cv_url"]) {
 		r.keep(ctx, c, func(ctx context.Context) error {
@@ -296,29 +233,6 @@ func (r *Runner) unclaimed(ctx context.Context, c *Command, kind mappings.Kind, 
 		kept[i] = objects[n-1]
 	}
 	return kept, nil
-}
-
-// duplicate handles LeadGrid's refusal of a contact whose e-mail exists: it belongs to another contact, or to one that an
-// earlier attempt made.
-func (r *Runner) duplicate(ctx context.Context, c *Command, err error) {
-	if c.Attempts > 1 {
-		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.doubt(ctx, c, "a contact with this e-mail exists: it may be what an earlier attempt made",
-				r.options.Pause/2, r.caughtUp(), true)
-		})
-		return
-	}
-	reasons := []string{"LeadGrid has a contact with this e-mail already"}
-	email := c.text("email")
-	listed, lookErr := r.observer.ListContacts(ctx, leadgridapi.ContactFilter{Search: email}, leadgridapi.PageRequest{PerPage: leadgridapi.MaxPerPage})
-	if lookErr == nil {
-		for _, object := range listed.Objects {
-			if fields := objectOf(object); strings.EqualFold(textOf(fields, "email"), email) {
-				reasons = append(reasons, "contact "+textOf(fields, "id"))
-			}
-		}
-	}
-	r.refuse(ctx, c, strings.Join(reasons, ": "), err)
 }
 
 // pages reads page after page until one is certainly the last.

@@ -14,22 +14,21 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
-// lookForDossiers looks into creates of dossiers, which can only be recognized by their fields. The commands share what it reads.
+// lookIntoDossiers looks into creates of dossiers, which can only be recognized by their fields. The commands share what it reads.
 // Candidates first come from events and the mirror, which is quick. Once no request can be under way any more, they come from
 // the list of all dossiers of the type: only if that shows none is it certain that nothing was made.
-func (r *Runner) lookForDossiers(ctx context.Context, commands []*Command) {
+func (r *Runner) lookIntoDossiers(ctx context.Context, commands []*Command) {
 	at, err := r.observer.Mirror().Begin(ctx)
+	var shown map[string]mappings.Object // the candidates as far as they are known, nil if not at all
+	if err == nil {
+		shown, err = r.recentDossiers(ctx, commands)
+	}
 	if err != nil {
-		r.noneLooked(ctx, commands, err)
+		for _, c := range commands {
+			r.lookLater(ctx, c, err)
+		}
 		return
 	}
-	shown := make(map[string]mappings.Object) // the candidates as far as they are known, nil if not at all
-	recent, err := r.recentDossiers(ctx, commands)
-	if err != nil {
-		r.noneLooked(ctx, commands, err)
-		return
-	}
-	maps.Copy(shown, recent)
 	listed := make(map[string]error) // by type of dossier
 	for _, c := range commands {
 		kind := c.text("type")
@@ -52,16 +51,10 @@ func (r *Runner) lookForDossiers(ctx context.Context, commands []*Command) {
 		case errors.Is(err, errTooMany):
 			r.ask(ctx, c, err.Error(), found, nil)
 		case err != nil:
-			r.notLooked(ctx, c, err)
+			r.lookLater(ctx, c, err)
 		default:
-			r.settle(ctx, c, found)
+			r.conclude(ctx, c, found)
 		}
-	}
-}
-
-func (r *Runner) noneLooked(ctx context.Context, commands []*Command, err error) {
-	for _, c := range commands {
-		r.notLooked(ctx, c, err)
 	}
 }
 

@@ -24,6 +24,68 @@ type store struct {
 // errSuperseded means that the command has been decided otherwise in the meantime.
 var errSuperseded = errors.New("the command has been decided otherwise in the meantime")
 
+// claimSends takes up to n pending commands whose turn it is: no earlier unfinished command touches the same objects, and what
+// they depend on is done. It marks them as sending, for at most the lease, before their first byte goes out.
+func (s *store) claimSends(ctx context.Context, n int) ([]*Command, error) {
+	commands, err := collect(s.pool.Query(ctx, `
+		WITH ready AS (
+			SELECT c.id FROM commands c
+			WHERE c.state = 'pending' AND c.due_at <= now()
+			  AND NOT EXISTS (
+				SELECT FROM command_queue mine JOIN command_queue earlier ON earlier.object = mine.object AND earlier.number < mine.number
+				WHERE mine.number = c.number)
+			  AND NOT EXISTS (SELECT FROM commands maker WHERE maker.id = ANY (c.depends_on) AND maker.state <> 'done')
+			ORDER BY c.number LIMIT $1
+			FOR UPDATE OF c SKIP LOCKED
+		)
+		UPDATE commands c
+		SET state = 'sending', attempts = c.attempts + 1, due_at = now() + $2::interval, sent_at = coalesce(c.sent_at, clock_timestamp()),
+		    sent = coalesce(c.sent, nextval('observations')),
+		    arguments = CASE WHEN $3::text <> '' AND c.operation = 'create_dossier' AND c.sent IS NULL
+		            AND strpos(coalesce(c.arguments ->> 'intake_notes', ''), c.id::text) = 0
+		        THEN c.arguments || jsonb_build_object('intake_notes',
+		            concat_ws(E'\n\n', c.arguments ->> 'intake_notes', format('[%s %s]', $3::text, c.id)))
+		        ELSE c.arguments END,
+		    dossier_id = coalesce((`+madeBy("dossier")+`), c.dossier_id), contact_id = coalesce((`+madeBy("contact")+`), c.contact_id)
+		FROM ready WHERE c.id = ready.id
+		RETURNING `+columns, n, s.lease, s.marker))
+	if err != nil {
+		return nil, fmt.Errorf("claim commands: %w", err)
+	}
+	return commands, nil
+}
+
+// madeBy is a subquery for the object made by the command whose id stands as an argument of this one.
+func madeBy(kind string) string {
+	return `SELECT maker.leadgrid_id FROM commands maker
+		WHERE maker.id = ANY (c.depends_on) AND maker.id::text = lower(c.` + kind + `_id) AND maker.operation = 'create_` + kind + `'`
+}
+
+// claimLooks takes up to n commands of unknown outcome that are due to be looked into.
+func (s *store) claimLooks(ctx context.Context, n int) ([]*Command, error) {
+	return s.claimDue(ctx, n, `c.state = 'unknown'`, `, looks = c.looks + 1`)
+}
+
+// claimConfirms takes up to n commands that are done and whose outcome is to be read.
+func (s *store) claimConfirms(ctx context.Context, n int) ([]*Command, error) {
+	return s.claimDue(ctx, n, `c.state = 'done' AND c.confirms > 0`, ``)
+}
+
+func (s *store) claimDue(ctx context.Context, n int, which, andSet string) ([]*Command, error) {
+	commands, err := collect(s.pool.Query(ctx, `
+		WITH ready AS (
+			SELECT c.id FROM commands c WHERE `+which+` AND c.due_at <= now() ORDER BY c.due_at, c.number LIMIT $1
+			FOR UPDATE OF c SKIP LOCKED
+		)
+		UPDATE commands c SET due_at = now() + $2::interval`+andSet+`
+		FROM ready WHERE c.id = ready.id
+		RETURNING `+columns, n, s.lease))
+	if err != nil {
+		return nil, fmt.Errorf("claim commands: %w", err)
+	}
+	return commands, nil
+}
+
 // made describes what a command that LeadGrid carried out has made.
 type made struct {
 	id       string          // LeadGrid's id of what was made or changed

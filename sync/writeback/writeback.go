@@ -1,12 +1,18 @@
 // Package writeback carries out the commands that customers write into the table commands with the SQL functions of
 // migrations/00004_writeback.sql: creates at most once, and all of them in order on each dossier and contact.
 //
-// A command is marked as sending, and that is committed, before its first byte goes out. The answer decides (judge): surely
-// not done, surely done, or nobody knows. Operations that end in the same state however often they run are then sent again.
-// Creates are not: the runner looks in LeadGrid (look) until it shows what was made, or for so long that nothing can have
-// been made. If the result stays ambiguous, the command is left to a person, with the evidence.
+// The way of a command, which begins at [Runner.Run]:
 //
-// Start reading at [Runner.Run]; attempt.go is the life of one command.
+//	pending → sending   its turn has come: that it is being sent is committed before its first byte goes out (store.go)
+//	sending → done      LeadGrid's answer, mirrored in the same transaction (attempt.go)
+//	sending → refused   LeadGrid did not carry it out, and never will (outcome.go judges errors)
+//	sending → pending   LeadGrid did not, but may later; or it does no harm to send it twice
+//	sending → unknown   a create that LeadGrid may have carried out
+//	unknown → done      LeadGrid shows what it made (look.go, evidence.go)
+//	unknown → pending   LeadGrid shows nothing, after so long that nothing can have been made
+//
+// What stays ambiguous is left unknown, with the evidence, until a person decides (settle.go). What is done is read back, so
+// that the mirror has all of it (confirm.go).
 package writeback
 
 import (
@@ -172,7 +178,7 @@ func (r *Runner) dispatch(ctx, work context.Context) (time.Duration, error) {
 	if err := r.startSends(ctx, work); err != nil { // first, as callers wait for it
 		return r.options.Poll, err
 	}
-	n, err := r.store.reap(ctx, r.certain(perhaps))
+	n, err := r.store.reap(ctx, r.certainAfter(perhaps))
 	if err != nil {
 		return r.options.Poll, err
 	}

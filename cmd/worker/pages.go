@@ -14,11 +14,11 @@ import (
 // riverPrefix is where River UI is.
 const riverPrefix = "/river"
 
-// pages adds the status page and River UI, where a password protects them.
-func (w *worker) pages(ops *admin.Server, config settings.Admin, status *statusPage) (starter, error) {
+// pages adds the status page and River UI, behind a password. Without one it adds neither, and the handler is nil.
+func (w *worker) pages(ops *admin.Server, config settings.Admin, status *statusPage) (*riverui.Handler, error) {
 	if !config.Password.IsSet() {
 		ops.Handle("GET /{$}", http.HandlerFunc(closedPage))
-		return nothing{}, nil
+		return nil, nil
 	}
 	ops.Handle("GET /{$}", admin.Protect(config.User, config.Password.Value, status))
 	ui, err := riverui.NewHandler(&riverui.HandlerOpts{
@@ -29,7 +29,7 @@ func (w *worker) pages(ops *admin.Server, config settings.Admin, status *statusP
 	if err != nil {
 		return nil, fmt.Errorf("set up River UI: %w", err)
 	}
-	page := admin.Protect(config.User, config.Password.Value, w.once(ui))
+	page := admin.Protect(config.User, config.Password.Value, w.onceStarted(ui))
 	ops.Handle(riverPrefix+"/", page)
 	ops.Handle(riverPrefix, http.RedirectHandler(riverPrefix+"/", http.StatusFound))
 	return ui, nil

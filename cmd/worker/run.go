@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"riverqueue.com/riverui"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/admin"
 	"github.com/leadgrid-sync/leadgrid-sync/internal/build"
@@ -111,7 +112,7 @@ func (w *worker) readiness() []admin.Check {
 
 // serve works until ctx ends or the admin server fails, then lets running jobs end. The admin server ends last: until then
 // it answers that the worker is stopping.
-func (w *worker) serve(ctx context.Context, ops *admin.Server, ui starter) error {
+func (w *worker) serve(ctx context.Context, ops *admin.Server, ui *riverui.Handler) error {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	served := make(chan error, 1)
@@ -133,12 +134,14 @@ func (w *worker) serve(ctx context.Context, ops *admin.Server, ui starter) error
 }
 
 // run waits for the schema, works on jobs until ctx ends, and drains.
-func (w *worker) run(ctx context.Context, ops *admin.Server, ui starter) error {
+func (w *worker) run(ctx context.Context, ops *admin.Server, ui *riverui.Handler) error {
 	if !w.awaitSchema(ctx) {
 		return nil // told to stop before there was anything to do
 	}
-	if err := ui.Start(ctx); err != nil {
-		return fmt.Errorf("start River UI: %w", err)
+	if ui != nil {
+		if err := ui.Start(ctx); err != nil {
+			return fmt.Errorf("start River UI: %w", err)
+		}
 	}
 	// Not ctx: if it ended, River would stop the jobs at once, and we could not grant them drainTimeout.
 	if err := w.engine.Start(context.WithoutCancel(ctx)); err != nil {
@@ -218,18 +221,8 @@ func (w *worker) watchPauses(ctx context.Context) {
 	}
 }
 
-// starter is a page with background work of its own, such as River UI.
-type starter interface {
-	Start(ctx context.Context) error
-}
-
-// nothing is the starter where there is no such page.
-type nothing struct{}
-
-func (nothing) Start(context.Context) error { return nil }
-
-// once answers 503 until the worker has started.
-func (w *worker) once(page http.Handler) http.Handler {
+// onceStarted answers 503 until the worker has started.
+func (w *worker) onceStarted(page http.Handler) http.Handler {
 	return http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
 		if !w.started.Load() {
 			http.Error(response, "not started yet", http.StatusServiceUnavailable)

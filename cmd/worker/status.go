@@ -113,10 +113,6 @@ func (r *stateReader) status(ctx context.Context) (*status, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newStatus(state, tables), nil
-}
-
-func newStatus(state *state, tables []tableStatus) *status {
 	s := &status{
 		At: state.At, Tables: tables, Events: eventStatus{Waiting: state.Waiting, Oldest: state.Oldest},
 		Sweeps: []sweepStatus{}, Pauses: []pauseStatus{},
@@ -132,7 +128,7 @@ func newStatus(state *state, tables []tableStatus) *status {
 	for _, pause := range state.Pauses {
 		s.Pauses = append(s.Pauses, pauseStatus(pause))
 	}
-	return s
+	return s, nil
 }
 
 func readTables(ctx context.Context, pool *pgxpool.Pool) ([]tableStatus, error) {

@@ -32,8 +32,8 @@ type statusPage struct {
 
 // picture is everything that the page shows.
 type picture struct {
-	status   *status
 	state    *state
+	tables   []tableStatus
 	commands map[string]int64 // all there are, by state
 	failures []failure
 }
@@ -56,11 +56,9 @@ func (r *stateReader) picture(ctx context.Context) (*picture, error) {
 	if p.state, err = r.read(ctx); err != nil {
 		return nil, err
 	}
-	tables, err := readTables(ctx, r.pool)
-	if err != nil {
+	if p.tables, err = readTables(ctx, r.pool); err != nil {
 		return nil, err
 	}
-	p.status = newStatus(p.state, tables)
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT state, count(*) FROM commands GROUP BY state`).Query(func(rows pgx.Rows) error {
 		var state string
@@ -120,7 +118,7 @@ func (s *statusPage) current(ctx context.Context) (view, error) {
 	p, err := s.read(ctx)
 	if err != nil {
 		s.view = view{
-			River: true, Level: bad, Verdict: "The mirror's database does not answer", Problems: []string{redact.Text(err)},
+			Level: bad, Verdict: "The mirror's database does not answer", Problems: []string{redact.Text(err)},
 			At: time.Now().UTC().Format(timeLayout), Build: s.build,
 		}
 	} else {

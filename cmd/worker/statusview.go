@@ -30,7 +30,6 @@ const timeLayout = "2006-01-02 15:04:05 UTC"
 
 // view is the page in words.
 type view struct {
-	River    bool
 	Level    level
 	Verdict  string
 	Problems []string
@@ -94,8 +93,8 @@ type painter struct {
 }
 
 func newView(p *picture, promised map[string]time.Duration, paused bool) view {
-	paint := painter{picture: p, now: p.state.At, view: view{River: true, Level: good, At: p.state.At.UTC().Format(timeLayout)}}
-	for _, pause := range p.status.Pauses {
+	paint := painter{picture: p, now: p.state.At, view: view{Level: good, At: p.state.At.UTC().Format(timeLayout)}}
+	for _, pause := range p.state.Pauses {
 		problem := capital(pause.Message)
 		if pause.Scope != access.Everything && !strings.Contains(problem, pause.Scope) {
 			problem += " (" + pause.Scope + ")"
@@ -137,7 +136,7 @@ func (p *painter) problem(l level, format string, args ...any) {
 func (p *painter) tables(promised map[string]time.Duration) []tableView {
 	var tables []tableView
 	var never, stale []string
-	for _, t := range p.status.Tables {
+	for _, t := range p.picture.tables {
 		promise := promised[t.Table]
 		shown := tableView{Level: good, Name: t.Table, Mark: "✓", Rows: number(t.Rows), Promise: "no promise"}
 		if t.Deleted > 0 {

@@ -127,7 +127,8 @@ type flushWorker struct {
 }
 
 func (w *flushWorker) Work(ctx context.Context, job *river.Job[events.FlushArgs]) error {
-	rows, err := w.pool.Query(ctx, `SELECT payload FROM webhook_events WHERE flush = $1`, job.Args.Flush)
+	rows, err := w.pool.Query(ctx, `SELECT payload FROM webhook_events
+		WHERE flush = (SELECT flush FROM webhook_events WHERE digest = decode($1, 'hex'))`, job.Args.Event)
 	if err != nil {
 		return err
 	}

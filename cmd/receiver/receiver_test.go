@@ -419,7 +419,8 @@ func checkStored(t *testing.T, pool *pgxpool.Pool, ids []string) {
 	err = pool.QueryRow(t.Context(), `
 		SELECT count(*) FROM (SELECT flush, count(*) AS events FROM webhook_events GROUP BY flush) stored
 		FULL JOIN sync_flushes USING (flush)
-		FULL JOIN (SELECT (args ->> 'flush')::bigint AS flush, count(*) AS jobs FROM leadgrid_queue.river_job GROUP BY 1) queued USING (flush)
+		FULL JOIN (SELECT flush, count(*) AS jobs FROM leadgrid_queue.river_job
+			LEFT JOIN webhook_events ON digest = decode(args ->> 'event', 'hex') GROUP BY 1) queued USING (flush)
 		WHERE (stored.events, jobs) IS DISTINCT FROM (sync_flushes.events, 1)`).Scan(&wrong)
 	if err != nil {
 		t.Fatal(err)

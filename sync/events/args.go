@@ -3,6 +3,7 @@
 package events
 
 import (
+	"encoding/hex"
 	"math"
 
 	"github.com/riverqueue/river"
@@ -11,10 +12,13 @@ import (
 // Queue is the River queue of events. Nothing that may take long shares it.
 const Queue = "events"
 
-// FlushArgs asks for the events of one flush to be processed. It only holds a number: River indexes a job's arguments, and a
+// FlushArgs asks for the events of one flush to be processed. It only names the flush: River indexes a job's arguments, and a
 // payload there would cost more than the event itself, and would have to be erased with the person it names.
 type FlushArgs struct {
-	Flush int64 `json:"flush"`
+	// Event is the digest, in hexadecimal, of one of the events: their flush has no number before it is stored.
+	Event string `json:"event,omitempty"`
+	// Flush, in a replay, is the number.
+	Flush int64 `json:"flush,omitempty"`
 	// After, in a replay, is the observation after which reads must have begun; otherwise that is the flush.
 	After int64 `json:"after,omitempty"`
 }
@@ -27,3 +31,6 @@ func (FlushArgs) Kind() string { return "leadgrid_events" }
 func (FlushArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: Queue, MaxAttempts: math.MaxInt16}
 }
+
+// flushOf names the flush that stores an event.
+func flushOf(event digest) FlushArgs { return FlushArgs{Event: hex.EncodeToString(event[:])} }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -73,6 +74,8 @@ type Intake struct {
 	options  Options
 	mapping  string // its digest
 	flushers sync.WaitGroup
+
+	repeating atomic.Bool // whether the last transaction met events that were stored already
 
 	mu       sync.Mutex
 	arrived  *sync.Cond // signalled when due may have become true

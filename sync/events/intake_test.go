@@ -496,7 +496,7 @@ func flushes(t *testing.T, pool *pgxpool.Pool) map[int64]int {
 // jobs are the flushes that River has a job for.
 func jobs(t *testing.T, pool *pgxpool.Pool) []int64 {
 	t.Helper()
-	rows, err := pool.Query(t.Context(), `SELECT (args ->> 'flush')::bigint FROM leadgrid_queue.river_job
+	rows, err := pool.Query(t.Context(), `SELECT flush FROM leadgrid_queue.river_job JOIN webhook_events ON digest = decode(args ->> 'event', 'hex')
 		WHERE kind = 'leadgrid_events' AND queue = 'events' AND state = 'available'`)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ type hint struct {
 
 // Report says what processing a flush did.
 type Report struct {
+	Flush    int64
 	Dossiers int // dossiers that its events name
 	Read     int // reads that were necessary
 	Changed  int // rows written
@@ -51,12 +53,15 @@ type Report struct {
 // Process reads every dossier that the flush's events name, unless a read that began after the flush (or after the replay that
 // asks for it again) has already covered it. It then calls done in the transaction that marks the flush as processed. After an
 // error it may be called again, and does not repeat finished reads.
-func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pgx.Tx, receivedAt time.Time) error) (Report, error) {
-	flush, since := args.Flush, max(args.Flush, args.After)
-	receivedAt, err := p.recordStages(ctx, flush)
+func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pgx.Tx, flush int64, receivedAt time.Time) error) (Report, error) {
+	flush, receivedAt, err := p.find(ctx, args)
 	if err != nil {
 		return Report{}, err
 	}
+	if err := p.recordStages(ctx, flush); err != nil {
+		return Report{Flush: flush}, err
+	}
+	since := max(flush, args.After)
 	report, err := p.readAll(ctx, flush, func(ctx context.Context, kind, id string) (bool, error) {
 		last, err := p.mirror.LastRead(ctx, kind, id)
 		return last.Number > since, err
@@ -72,7 +77,7 @@ func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pg
 		if err := p.settleStages(ctx, tx, flush); err != nil {
 			return err
 		}
-		return done(tx, receivedAt)
+		return done(tx, flush, receivedAt)
 	})
 }
 
@@ -115,29 +120,36 @@ func (p *Processor) settleStages(ctx context.Context, tx pgx.Tx, flush int64) er
 	return p.mirror.SettleStages(ctx, tx, dossiers, time.Time{})
 }
 
-// recordStages adds the flush's stage_changed events to the stage history.
-func (p *Processor) recordStages(ctx context.Context, flush int64) (receivedAt time.Time, err error) {
-	pool := p.mirror.Pool()
-	err = pool.QueryRow(ctx, `SELECT received_at FROM sync_flushes WHERE flush = $1`, flush).Scan(&receivedAt)
+// find returns the flush that is to be processed, and when it was stored.
+func (p *Processor) find(ctx context.Context, args FlushArgs) (flush int64, receivedAt time.Time, err error) {
+	err = p.mirror.Pool().QueryRow(ctx, `
+		SELECT flush, received_at FROM sync_flushes
+		WHERE flush = coalesce(nullif($1, 0), (SELECT flush FROM webhook_events WHERE digest = decode($2, 'hex')))`,
+		args.Flush, args.Event).Scan(&flush, &receivedAt)
 	if err != nil {
-		return receivedAt, fmt.Errorf("load flush %d: %w", flush, err)
+		return 0, receivedAt, fmt.Errorf("load flush %s: %w", cmp.Or(args.Event, fmt.Sprint(args.Flush)), err)
 	}
-	rows, err := pool.Query(ctx, `
+	return flush, receivedAt, nil
+}
+
+// recordStages adds the flush's stage_changed events to the stage history.
+func (p *Processor) recordStages(ctx context.Context, flush int64) error {
+	rows, err := p.mirror.Pool().Query(ctx, `
 		SELECT id, dossier_id, stage_id, created_at FROM webhook_events
 		WHERE flush = $1 AND type = 'dossier.stage_changed'
 		  AND dossier_id IS NOT NULL AND stage_id IS NOT NULL AND created_at IS NOT NULL
 		ORDER BY created_at, id`, flush)
 	if err != nil {
-		return receivedAt, fmt.Errorf("load stages of flush %d: %w", flush, err)
+		return fmt.Errorf("load stages of flush %d: %w", flush, err)
 	}
 	entered, err := pgx.CollectRows(rows, pgx.RowToStructByPos[mirror.StageEntered])
 	if err != nil {
-		return receivedAt, fmt.Errorf("load stages of flush %d: %w", flush, err)
+		return fmt.Errorf("load stages of flush %d: %w", flush, err)
 	}
 	if len(entered) == 0 {
-		return receivedAt, nil
+		return nil
 	}
-	return receivedAt, p.mirror.InTx(ctx, func(tx pgx.Tx) error { return p.mirror.RecordStages(ctx, tx, entered) })
+	return p.mirror.InTx(ctx, func(tx pgx.Tx) error { return p.mirror.RecordStages(ctx, tx, entered) })
 }
 
 // readAll reads the dossiers that the flush names, several at once. One that fails does not keep the others from being read.
@@ -147,13 +159,13 @@ func (p *Processor) readAll(ctx context.Context, flush int64, seen seenFunc) (Re
 		WHERE flush = $1 AND dossier_id IS NOT NULL
 		GROUP BY dossier_id ORDER BY min(received_at), dossier_id`, flush)
 	if err != nil {
-		return Report{}, fmt.Errorf("load flush %d: %w", flush, err)
+		return Report{Flush: flush}, fmt.Errorf("load flush %d: %w", flush, err)
 	}
 	hints, err := pgx.CollectRows(rows, pgx.RowToStructByPos[hint])
 	if err != nil {
-		return Report{}, fmt.Errorf("load flush %d: %w", flush, err)
+		return Report{Flush: flush}, fmt.Errorf("load flush %d: %w", flush, err)
 	}
-	report := Report{Dossiers: len(hints)}
+	report := Report{Flush: flush, Dossiers: len(hints)}
 	results := make([]Report, len(hints))
 	failures := make([]error, len(hints))
 	group, groupCtx := errgroup.WithContext(ctx)

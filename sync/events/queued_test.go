@@ -1,6 +1,8 @@
 package events_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"reflect"
@@ -25,7 +27,8 @@ func TestAFlushsJobIsAsRiverInsertsIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Insert(t.Context(), events.FlushArgs{Flush: jobs(t, pool)[0]}, nil); err != nil {
+	digest := sha256.Sum256(received(1).Body)
+	if _, err := client.Insert(t.Context(), events.FlushArgs{Event: hex.EncodeToString(digest[:])}, nil); err != nil {
 		t.Fatal(err)
 	}
 	rows, err := pool.Query(t.Context(), `SELECT to_jsonb(j) FROM leadgrid_queue.river_job j ORDER BY id`)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 
 	"github.com/leadgrid-sync/leadgrid-sync/internal/tracing"
@@ -38,24 +39,21 @@ type fate struct {
 	odd    string // why the payload was refused, empty if it was not
 }
 
-// findKnown returns which events are already committed, so that duplicates cost neither a write nor a transaction. Unless all
-// are, it also takes the flush's number. By now all its events have been received, so any read of LeadGrid with a higher number
-// began later, and has seen what they announce.
-const findKnown = `
-SELECT digests, CASE WHEN coalesce(cardinality(digests), 0) < cardinality($1) THEN nextval('observations') END
-FROM (SELECT array_agg(digest) AS digests FROM webhook_events WHERE digest = ANY ($1::bytea[])) AS known`
+// findKnown returns which events are already committed, so that duplicates cost neither a write nor a transaction.
+const findKnown = `SELECT digest FROM webhook_events WHERE digest = ANY ($1::bytea[])`
 
-// storeEvents stores a flush. Rows are inserted in the order of their digests, so that two transactions with the same events
-// wait for each other instead of deadlocking. The one that waited then fails, and looks again; that is rare, while ON CONFLICT
-// would always cost a fifth more. Events about an erased person, and those reduced by another mapping than the one applied
-// last, are kept without their payload.
+// storeEvents stores a flush. It takes the flush's number when all its events have been received, so any read of LeadGrid with a
+// higher number began later, and has seen what they announce. Rows are inserted in the order of their digests, so that two
+// transactions with the same events wait for each other instead of deadlocking. The one that waited then fails, as does one that
+// did not look for known events and holds one; ON CONFLICT would always cost a fifth more. Events about an erased person, and
+// those reduced by another mapping than the one applied last, are kept without their payload.
 const storeEvents = `
 WITH flush AS (
-    INSERT INTO sync_flushes (flush, events) VALUES ($12, cardinality($1::bytea[]))
+    INSERT INTO sync_flushes (flush, events) VALUES (nextval('observations'), cardinality($1::bytea[])) RETURNING flush
 )
 INSERT INTO webhook_events (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd, flush)
 SELECT e.digest, e.id, nullif(e.type, ''), e.created_at, e.received_at, nullif(e.dossier_id, ''), nullif(e.stage_id, ''),
-       CASE WHEN keep THEN e.payload END, CASE WHEN keep THEN e.body END, nullif(e.odd, ''), $12
+       CASE WHEN keep THEN e.payload END, CASE WHEN keep THEN e.body END, nullif(e.odd, ''), (SELECT flush FROM flush)
 FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
             $8::jsonb[], $9::bytea[], $10::text[])
          AS e (digest, id, type, created_at, received_at, dossier_id, stage_id, payload, body, odd),
@@ -65,6 +63,10 @@ FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestam
 
 // attemptTimeout bounds one transaction, the wait for a connection included.
 const attemptTimeout = 5 * time.Second
+
+// many is how many events are stored without a look for known ones first, unless there were some the last time. Of fewer, a
+// failed transaction costs more, in Postgres's log as well, than all of them save.
+const many = 8
 
 // conflicts bounds how often an attempt may find that somebody else has just stored one of its events.
 const conflicts = 10
@@ -89,12 +91,13 @@ func (in *Intake) storePatiently(ctx context.Context, rows []row, deadline time.
 func (in *Intake) store(ctx context.Context, rows []row, fates map[digest]fate) error {
 	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	known, err := in.storeAtOnce(attempt, rows)
+	known, err := in.storeAtOnce(attempt, rows, len(rows) < many || in.repeating.Load())
 	for i := 0; i < conflicts && isConflict(err); i++ {
-		known, err = in.storeAtOnce(attempt, rows)
+		known, err = in.storeAtOnce(attempt, rows, true)
 	}
 	switch {
 	case err == nil:
+		in.repeating.Store(len(known) > 0)
 		for _, r := range rows {
 			if _, settled := fates[r.digest]; !settled { // by an earlier attempt that failed for other rows
 				_, repeated := known[r.digest]
@@ -116,28 +119,18 @@ func (in *Intake) store(ctx context.Context, rows []row, fates map[digest]fate) 
 }
 
 // storeAtOnce runs the transaction: it stores the events, their flush and the job that will process it, or nothing. It returns
-// which events were there before. It takes two round trips, or one if all were.
-func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (known map[digest]struct{}, err error) {
+// which events were there before, for which it must look first: otherwise there is a conflict if any was. It takes one round
+// trip, and one more to look.
+func (in *Intake) storeAtOnce(ctx context.Context, rows []row, look bool) (known map[digest]struct{}, err error) {
 	conn, err := in.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Release()
-
-	var (
-		found pgtype.FlatArray[[]byte]
-		flush *int64
-		batch pgx.Batch
-	)
-	if err := conn.QueryRow(ctx, findKnown, digests(rows)).Scan(&found, &flush); err != nil {
-		return nil, err
-	}
-	known = make(map[digest]struct{}, len(found))
-	for _, d := range found {
-		known[digest(d)] = struct{}{}
-	}
-	if flush == nil {
-		return known, nil
+	if look {
+		if known, err = lookFor(ctx, conn, rows); err != nil || len(known) == len(rows) {
+			return known, err
+		}
 	}
 	if len(known) > 0 {
 		rows = slices.DeleteFunc(slices.Clone(rows), func(r row) bool {
@@ -145,12 +138,27 @@ func (in *Intake) storeAtOnce(ctx context.Context, rows []row) (known map[digest
 			return is
 		})
 	}
-	batch.Queue(storeEvents, append(columns(rows), in.mapping, *flush)...)
-	job := river.InsertManyParams{Args: FlushArgs{Flush: *flush}, InsertOpts: &river.InsertOpts{Metadata: tracing.Metadata(ctx)}}
+	var batch pgx.Batch
+	batch.Queue(storeEvents, append(columns(rows), in.mapping)...)
+	job := river.InsertManyParams{Args: flushOf(rows[0].digest), InsertOpts: &river.InsertOpts{Metadata: tracing.Metadata(ctx)}}
 	if _, err := in.jobs.InsertManyFastTx(ctx, &queuedTx{conn.Conn(), &batch}, []river.InsertManyParams{job}); err != nil {
 		return nil, err
 	}
 	return known, conn.SendBatch(ctx, &batch).Close() // a failed commit shows here
+}
+
+func lookFor(ctx context.Context, conn *pgxpool.Conn, rows []row) (map[digest]struct{}, error) {
+	found, err := conn.Query(ctx, findKnown, digests(rows))
+	if err != nil {
+		return nil, err
+	}
+	known := map[digest]struct{}{}
+	var d []byte
+	_, err = pgx.ForEachRow(found, []any{&d}, func() error {
+		known[digest(d)] = struct{}{}
+		return nil
+	})
+	return known, err
 }
 
 func digests(rows []row) any {

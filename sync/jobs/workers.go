@@ -36,16 +36,16 @@ type eventsWorker struct {
 
 func (w *eventsWorker) Work(ctx context.Context, job *river.Job[events.FlushArgs]) error {
 	var waited time.Duration
-	report, err := w.processor.Process(ctx, job.Args, func(tx pgx.Tx, receivedAt time.Time) error {
+	report, err := w.processor.Process(ctx, job.Args, func(tx pgx.Tx, flush int64, receivedAt time.Time) error {
 		waited = time.Since(receivedAt)
-		_, err := river.ClientFromContext[pgx.Tx](ctx).InsertTx(ctx, tx, events.RecheckArgs{Flush: job.Args.Flush},
+		_, err := river.ClientFromContext[pgx.Tx](ctx).InsertTx(ctx, tx, events.RecheckArgs{Flush: flush},
 			&river.InsertOpts{Queue: RecheckQueue, ScheduledAt: receivedAt.Add(w.lag + time.Second), Metadata: tracing.Metadata(ctx)})
 		return err
 	})
 	if err == nil && waited > 0 {
 		w.metrics.mirrored(ctx, waited)
 	}
-	w.log.LogAttrs(ctx, level(err), "events processed", slog.Int64("flush", job.Args.Flush), slog.Int("dossiers", report.Dossiers),
+	w.log.LogAttrs(ctx, level(err), "events processed", slog.Int64("flush", report.Flush), slog.Int("dossiers", report.Dossiers),
 		slog.Int("read", report.Read), slog.Int("changed", report.Changed), reason(err))
 	return forRiver(err)
 }

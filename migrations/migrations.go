@@ -23,7 +23,7 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// Files returns the SQL of every step, named NNNNN_what.sql.
+// Files returns the SQL of every step, named NNNNN_what.sql. There never was a 00002.
 func Files() fs.FS { return files }
 
 // versionTable, in the mirror's schema, is where goose records which steps have run.

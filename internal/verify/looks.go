@@ -24,13 +24,13 @@ const samples = 5
 
 // firstLook reads everything. It returns its findings, and the parts to look at again.
 func (v *verifier) firstLook(ctx context.Context) (findings []Finding, suspects []look, err error) {
-	step := func(phase string, looks []look) error {
-		found, differing, doubtful, err := v.lookAt(ctx, phase, looks)
+	lookAt := func(looks []look) error {
+		found, differing, doubtful, err := v.lookAt(ctx, looks)
 		findings = append(findings, found...)
 		suspects = append(append(suspects, differing...), doubtful...)
 		return err
 	}
-	if err := step("flows", []look{{table: flows}}); err != nil {
+	if err := lookAt([]look{{table: flows}}); err != nil {
 		return nil, nil, err
 	}
 	var thin []look
@@ -44,10 +44,10 @@ func (v *verifier) firstLook(ctx context.Context) (findings []Finding, suspects 
 	if err := v.sameOrganization(ctx); err != nil {
 		return nil, nil, err
 	}
-	if err := step("pools", []look{{}}); err != nil {
+	if err := lookAt([]look{{}}); err != nil {
 		return nil, nil, err
 	}
-	if err := step("details", thin); err != nil {
+	if err := lookAt(thin); err != nil {
 		return nil, nil, err
 	}
 	for _, t := range []*table{stages, links, notes} {
@@ -55,7 +55,7 @@ func (v *verifier) firstLook(ctx context.Context) (findings []Finding, suspects 
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := step(t.name, parents); err != nil {
+		if err := lookAt(parents); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -83,7 +83,6 @@ func (v *verifier) lookAtList(ctx context.Context, t *table) (findings []Finding
 			head = false
 			found, again, err := v.judgePage(ctx, t, objects, thin)
 			findings, suspects = append(findings, found...), append(suspects, again...)
-			v.options.Progress(t.name, len(v.told[t]), len(v.told[t]))
 			return err
 		})
 		if err != nil {

@@ -34,8 +34,6 @@ type Options struct {
 	Pause time.Duration
 	// Mapping is the customer's mapping, nil for the default. What it leaves out does not count as missing.
 	Mapping *mappings.Mapping
-	// Progress, if not nil, is called as the comparison proceeds.
-	Progress func(phase string, done, total int)
 }
 
 // The problems that a Finding can report.
@@ -108,9 +106,6 @@ func Run(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client, optio
 	if options.Mapping == nil {
 		options.Mapping = mappings.Default()
 	}
-	if options.Progress == nil {
-		options.Progress = func(string, int, int) {}
-	}
 	v := &verifier{
 		api: api, pool: pool, options: options,
 		shown: map[*table]map[string]bool{}, told: map[*table]map[string]bool{}, erased: map[*table]map[string]bool{},
@@ -160,7 +155,7 @@ func (v *verifier) compareAll(ctx context.Context) ([]Finding, error) {
 			case <-time.After(v.options.Pause):
 			}
 		}
-		if findings, suspects, _, err = v.lookAt(ctx, "what differs", suspects); err != nil {
+		if findings, suspects, _, err = v.lookAt(ctx, suspects); err != nil {
 			return nil, err
 		}
 	}
@@ -174,9 +169,8 @@ func (v *verifier) compareAll(ctx context.Context) ([]Finding, error) {
 
 // lookAt looks at several parts, some of them concurrently. It returns the findings, the parts they were found in, and the
 // parts about which it cannot be sure yet.
-func (v *verifier) lookAt(ctx context.Context, phase string, looks []look) (findings []Finding, suspects, doubtful []look, err error) {
+func (v *verifier) lookAt(ctx context.Context, looks []look) (findings []Finding, suspects, doubtful []look, err error) {
 	var mu sync.Mutex
-	done := 0
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
 	for _, l := range looks {
@@ -194,8 +188,6 @@ func (v *verifier) lookAt(ctx context.Context, phase string, looks []look) (find
 			case unsure:
 				doubtful = append(doubtful, l)
 			}
-			done++
-			v.options.Progress(phase, done, len(looks))
 			return err
 		})
 	}

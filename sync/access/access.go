@@ -29,9 +29,6 @@ const (
 	OtherOrganization = "other_organization"
 )
 
-// DefaultProbeEvery is how long a paused scope rests between two probes.
-const DefaultProbeEvery = time.Minute
-
 // PausedError means that nothing was sent because LeadGrid refuses this key. It says when LeadGrid will be asked again.
 type PausedError struct {
 	Scope   string
@@ -54,12 +51,13 @@ type Gate struct {
 	probed time.Time // when a request of this process was last let through as a probe
 }
 
-// proofTime is for how long after a probe others may follow that show which organization has answered it.
+// proofTime is for how long after a probe a request may follow that shows which organization has answered it.
 const proofTime = 10 * time.Second
 
-// New returns a gate that keeps its state through pool; every is the time between two probes, 0 for the default.
+// New returns a gate that keeps its state through pool; every is the time between two probes of a paused scope,
+// 0 for a minute.
 func New(pool *pgxpool.Pool, every time.Duration) *Gate {
-	return &Gate{pool: pool, every: cmp.Or(every, DefaultProbeEvery)}
+	return &Gate{pool: pool, every: cmp.Or(every, time.Minute)}
 }
 
 // Check returns nil if a request that needs the scopes may be sent, otherwise a *PausedError. When a probe is due, the first

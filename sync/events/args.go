@@ -9,8 +9,11 @@ import (
 	"github.com/riverqueue/river"
 )
 
-// Queue is the River queue of events. Nothing that may take long shares it.
-const Queue = "events"
+// The River queues of events. Nothing that may take long shares the first.
+const (
+	Queue        = "events"
+	RecheckQueue = "rechecks"
+)
 
 // FlushArgs asks for the events of one flush to be processed. It only names the flush: River indexes a job's arguments, and a
 // payload there would cost more than the event itself, and would have to be erased with the person it names.
@@ -34,3 +37,14 @@ func (FlushArgs) InsertOpts() river.InsertOpts {
 
 // flushOf names the flush that stores an event.
 func flushOf(event digest) FlushArgs { return FlushArgs{Event: hex.EncodeToString(event[:])} }
+
+// RecheckArgs asks for a flush's dossiers to be read once more, when replicas have caught up.
+type RecheckArgs struct {
+	Flush int64 `json:"flush"`
+}
+
+// Kind is stored with every job: it never changes.
+func (RecheckArgs) Kind() string { return "leadgrid_recheck" }
+
+// InsertOpts puts the job into RecheckQueue.
+func (RecheckArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{Queue: RecheckQueue} }

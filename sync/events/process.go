@@ -261,14 +261,6 @@ func (e *LaggingError) Error() string {
 	return fmt.Sprintf("LeadGrid showed dossier %s older than it is known; it will be read again", e.DossierID)
 }
 
-// RecheckArgs asks for a flush's dossiers to be read once more, when replicas have caught up.
-type RecheckArgs struct {
-	Flush int64 `json:"flush"`
-}
-
-// Kind is stored with every job: it never changes.
-func (RecheckArgs) Kind() string { return "leadgrid_recheck" }
-
 func scopeMissing(err error) bool {
 	pause, ok := errors.AsType[*access.PausedError](err)
 	return ok && pause.Scope != access.Everything || errors.Is(err, leadgridapi.ErrForbidden)

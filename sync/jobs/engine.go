@@ -98,11 +98,11 @@ func New(config Config) (*Engine, error) {
 	observer := observe.New(config.API, e.Mirror, e.Gate).WithPause(config.Pause)
 	metrics := newMetrics(config.Registerer)
 	queues := map[string]river.QueueConfig{
-		SweepQueue: {MaxWorkers: 1, FetchCooldown: 5 * time.Millisecond},
+		sweepQueue: {MaxWorkers: 1, FetchCooldown: 5 * time.Millisecond},
 	}
 	if !config.SweepsOnly {
 		queues[events.Queue] = river.QueueConfig{MaxWorkers: config.EventJobs, FetchCooldown: time.Millisecond}
-		queues[RecheckQueue] = river.QueueConfig{MaxWorkers: 2}
+		queues[events.RecheckQueue] = river.QueueConfig{MaxWorkers: 2}
 		queues[river.QueueDefault] = river.QueueConfig{MaxWorkers: 2}
 		e.writes = e.writeback(config, observer, metrics)
 	}
@@ -227,9 +227,6 @@ func (e *Engine) Stop(ctx context.Context) error {
 	e.wait.Wait()
 	return err
 }
-
-// Stopped is closed when all jobs have ended.
-func (e *Engine) Stopped() <-chan struct{} { return e.River.Stopped() }
 
 // patient waits for the sweep's tokens longer than a job that answers an event would: a sweep has nothing better to do,
 // and going back to the queue for every token would cost more than it.

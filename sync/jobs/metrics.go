@@ -25,8 +25,8 @@ import (
 // Kinds are the River kinds that the engine works on, each with its queue.
 var Kinds = map[string]string{
 	events.FlushArgs{}.Kind():   events.Queue,
-	events.RecheckArgs{}.Kind(): RecheckQueue,
-	sweep.Args{}.Kind():         SweepQueue,
+	events.RecheckArgs{}.Kind(): events.RecheckQueue,
+	sweep.Args{}.Kind():         sweepQueue,
 	tickArgs{}.Kind():           river.QueueDefault,
 	retentionArgs{}.Kind():      river.QueueDefault,
 }

@@ -50,7 +50,7 @@ func TestASweepMakesRoomForAStop(t *testing.T) {
 	}
 	eventually.True(t, "the sweep to ask LeadGrid", func() bool { return len(w.Ledger()) > 0 })
 	terminate()
-	<-w.engine.Stopped()
+	<-w.engine.River.Stopped()
 	w.stop(t)
 	var madeRoom bool // as against being cut off, when River has waited long enough
 	err := w.pool.QueryRow(t.Context(), `SELECT coalesce(metadata->>'snoozes', '0') <> '0' FROM leadgrid_queue.river_job

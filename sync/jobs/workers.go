@@ -16,11 +16,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
 
-// The queues. Events have their own (events.Queue), so that nothing that takes long stands before them.
-const (
-	SweepQueue   = "sweeps"
-	RecheckQueue = "rechecks"
-)
+// sweepQueue is the queue of sweeps, of which each worker runs one at a time.
+const sweepQueue = "sweeps"
 
 // patience is how long a sweep's job works before it makes room and comes back: a deployment or a crash loses no more.
 const patience = 20 * time.Second
@@ -39,7 +36,7 @@ func (w *eventsWorker) Work(ctx context.Context, job *river.Job[events.FlushArgs
 	report, err := w.processor.Process(ctx, job.Args, func(tx pgx.Tx, flush int64, receivedAt time.Time) error {
 		waited = time.Since(receivedAt)
 		_, err := river.ClientFromContext[pgx.Tx](ctx).InsertTx(ctx, tx, events.RecheckArgs{Flush: flush},
-			&river.InsertOpts{Queue: RecheckQueue, ScheduledAt: receivedAt.Add(w.lag + time.Second), Metadata: tracing.Metadata(ctx)})
+			&river.InsertOpts{ScheduledAt: receivedAt.Add(w.lag + time.Second), Metadata: tracing.Metadata(ctx)})
 		return err
 	})
 	if err == nil && waited > 0 {
@@ -172,7 +169,7 @@ func RequestSweep(
 	if err != nil {
 		return 0, err
 	}
-	if _, err := client.InsertTx(ctx, tx, sweep.Args{Sweep: id}, &river.InsertOpts{Queue: SweepQueue, MaxAttempts: maxAttempts}); err != nil {
+	if _, err := client.InsertTx(ctx, tx, sweep.Args{Sweep: id}, &river.InsertOpts{Queue: sweepQueue, MaxAttempts: maxAttempts}); err != nil {
 		return 0, fmt.Errorf("insert sweep job: %w", err)
 	}
 	return id, nil

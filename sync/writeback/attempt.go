@@ -220,11 +220,12 @@ func (r *Runner) thin(ctx context.Context, tx pgx.Tx, kind mappings.Kind, object
 // finish ends a command as done.
 func (r *Runner) finish(ctx context.Context, c *Command, m made) {
 	state := Done
+	done := r.store.inTx(func(ctx context.Context, tx pgx.Tx) error { return r.store.done(ctx, tx, c, m) })
 	r.keep(ctx, c, func(ctx context.Context) error {
-		err := pgx.BeginFunc(ctx, r.store.pool, func(tx pgx.Tx) error { return r.store.done(ctx, tx, c, m) })
+		err := done(ctx)
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "23505" {
 			state = Unknown
-			return r.store.ask(ctx, c, fmt.Sprintf("LeadGrid shows %s, which another command has made", m.id), m.evidence)
+			return r.store.ask(c, fmt.Sprintf("LeadGrid shows %s, which another command has made", m.id), m.evidence)(ctx)
 		}
 		return err
 	})
@@ -242,7 +243,7 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 		if wait == 0 {
 			wait = 5 * r.options.Pause
 		}
-		r.keep(ctx, c, func(ctx context.Context) error { return r.store.postpone(ctx, c, wait, inWords(err), false) })
+		r.keep(ctx, c, r.store.postpone(c, wait, inWords(err), false))
 	case gone && c.Attempts > 1 && (c.Operation == DeleteContact || c.Operation == UnlinkContact):
 		r.carriedOut(ctx, c, nil, mirror.Observation{}) // an earlier attempt did it
 	case errors.Is(err, leadgridapi.ErrDuplicateContact) && c.Operation == CreateContact:
@@ -258,9 +259,7 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 	case c.tired(time.Now()):
 		r.ask(ctx, c, fmt.Sprintf("sent %d times, the last time: %s", c.Attempts, inWords(err)), nil, err)
 	default:
-		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.postpone(ctx, c, r.backoff(c.Attempts), inWords(err), true)
-		})
+		r.keep(ctx, c, r.store.postpone(c, r.backoff(c.Attempts), inWords(err), true))
 	}
 }
 
@@ -268,10 +267,8 @@ func (r *Runner) failed(ctx context.Context, c *Command, err error) {
 // earlier attempt made.
 func (r *Runner) duplicate(ctx context.Context, c *Command, err error) {
 	if c.Attempts > 1 {
-		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.doubt(ctx, c, "a contact with this e-mail exists: it may be what an earlier attempt made",
-				r.options.Pause/2, r.caughtUp(), true)
-		})
+		r.keep(ctx, c, r.store.doubt(c, "a contact with this e-mail exists: it may be what an earlier attempt made",
+			r.options.Pause/2, r.caughtUp(), true))
 		return
 	}
 	reasons := []string{"LeadGrid has a contact with this e-mail already"}
@@ -311,9 +308,7 @@ func (r *Runner) doubt(ctx context.Context, c *Command, o outcome, err error) {
 	if c.Operation == CreateContact && c.text("email") != "" {
 		certain = 0 // LeadGrid refuses a second contact with the same e-mail
 	}
-	r.keep(ctx, c, func(ctx context.Context) error {
-		return r.store.doubt(ctx, c, inWords(err), r.options.Pause/2, certain, o == surely)
-	})
+	r.keep(ctx, c, r.store.doubt(c, inWords(err), r.options.Pause/2, certain, o == surely))
 }
 
 // certainAfter is how long after an attempt a look that finds nothing proves that nothing was done.
@@ -326,11 +321,11 @@ func (r *Runner) certainAfter(o outcome) time.Duration {
 
 func (r *Runner) refuse(ctx context.Context, c *Command, reason string, err error) {
 	_, before := errors.AsType[*beforeError](err)
-	r.keep(ctx, c, func(ctx context.Context) error { return r.store.refuse(ctx, c, reason, nil, !before) })
+	r.keep(ctx, c, r.store.refuse(c, reason, nil, !before))
 	r.ended(ctx, c, Refused, err)
 }
 
 func (r *Runner) ask(ctx context.Context, c *Command, reason string, found *evidence, err error) {
-	r.keep(ctx, c, func(ctx context.Context) error { return r.store.ask(ctx, c, reason, found) })
+	r.keep(ctx, c, r.store.ask(c, reason, found))
 	r.ended(ctx, c, Unknown, err)
 }

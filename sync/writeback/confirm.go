@@ -38,7 +38,7 @@ func (r *Runner) confirm(ctx context.Context, c *Command) {
 			wait = 10 * r.options.Pause
 		}
 		r.log.LogAttrs(ctx, slog.LevelInfo, "command not confirmed", slog.String("command", c.ID), slog.Any("error", err))
-		r.keep(ctx, c, func(ctx context.Context) error { return r.store.confirmed(ctx, c, c.Confirms, wait, "") })
+		r.keep(ctx, c, r.store.confirmed(c, c.Confirms, wait, ""))
 		return
 	}
 	amiss := ""
@@ -48,9 +48,7 @@ func (r *Runner) confirm(ctx context.Context, c *Command) {
 			return
 		}
 	}
-	r.keep(ctx, c, func(ctx context.Context) error {
-		return r.store.confirmed(ctx, c, left, r.caughtUp(), amiss)
-	})
+	r.keep(ctx, c, r.store.confirmed(c, left, r.caughtUp(), amiss))
 }
 
 // readBack reads everything that a command touched into the mirror, and returns the object that an update changed.

@@ -81,7 +81,7 @@ func (r *Runner) lookLater(ctx context.Context, c *Command, err error) {
 		wait = r.backoff(c.Looks)
 	}
 	r.log.LogAttrs(ctx, slog.LevelInfo, "command not looked into", slog.String("command", c.ID), slog.Any("error", err))
-	r.keep(ctx, c, func(ctx context.Context) error { return r.store.lookAgain(ctx, c, wait, nil) })
+	r.keep(ctx, c, r.store.lookAgain(c, wait, nil))
 }
 
 // conclude decides what becomes of a command, by the evidence of a look.
@@ -96,22 +96,18 @@ func (r *Runner) conclude(ctx context.Context, c *Command, found *evidence) {
 		if left := c.CertainAt.Sub(found.LookedAt); left < wait {
 			wait = left
 		}
-		r.keep(ctx, c, func(ctx context.Context) error { return r.store.lookAgain(ctx, c, wait, found) })
+		r.keep(ctx, c, r.store.lookAgain(c, wait, found))
 	case len(found.Candidates) > 0:
 		r.ask(ctx, c, fmt.Sprintf("LeadGrid shows %d that may be what this command made", len(found.Candidates)), found, nil)
 	case c.Happened && found.LookedAt.Sub(*c.CertainAt) < givenUp:
-		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.lookAgain(ctx, c, r.backoff(c.Looks), found)
-		})
+		r.keep(ctx, c, r.store.lookAgain(c, r.backoff(c.Looks), found))
 	case c.Happened:
 		r.ask(ctx, c, "LeadGrid said that it was done, but does not show what it made", found, nil)
 	case c.tired(found.LookedAt):
 		r.ask(ctx, c, fmt.Sprintf("sent %d times, of which LeadGrid shows nothing", c.Attempts), found, nil)
 	default:
 		r.log.LogAttrs(ctx, slog.LevelInfo, "command not carried out, sent again", slog.String("command", c.ID), slog.Int("attempts", c.Attempts))
-		r.keep(ctx, c, func(ctx context.Context) error {
-			return r.store.postpone(ctx, c, r.backoff(c.Attempts-1), "LeadGrid shows that it was not carried out", true)
-		})
+		r.keep(ctx, c, r.store.postpone(c, r.backoff(c.Attempts-1), "LeadGrid shows that it was not carried out", true))
 	}
 }
 
@@ -122,9 +118,7 @@ func (c *Command) certain(at time.Time) bool { return c.CertainAt == nil || !at.
 func (r *Runner) accept(ctx context.Context, c *Command, one *candidate, found *evidence) {
 	m := made{id: one.ID, object: one.object, evidence: found, confirms: 1, confirm: r.caughtUp()}
 	if c.Operation == CreateDossier && c.HasCV && empty(objectOf(one.object)["cv_url"]) {
-		r.keep(ctx, c, func(ctx context.Context) error {
-			return pgx.BeginFunc(ctx, r.store.pool, func(tx pgx.Tx) error { return r.store.uploadNext(ctx, tx, c, m) })
-		})
+		r.keep(ctx, c, r.store.inTx(func(ctx context.Context, tx pgx.Tx) error { return r.store.uploadNext(ctx, tx, c, m) }))
 		return
 	}
 	r.finish(ctx, c, m)

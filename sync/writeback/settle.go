@@ -50,9 +50,9 @@ func Settle(ctx context.Context, observer *observe.Observer, id string, decision
 	case decision.Done != "":
 		state, err = settleDone(ctx, s, observer, c, decision.Done)
 	case decision.Retry:
-		state, err = Pending, s.postpone(ctx, c, 0, "to be sent again, says a person", true)
+		state, err = Pending, s.postpone(c, 0, "to be sent again, says a person", true)(ctx)
 	default:
-		err = s.refuse(ctx, c, "not carried out, says a person", nil, true)
+		err = s.refuse(c, "not carried out, says a person", nil, true)(ctx)
 	}
 	if err != nil {
 		return c.State, err

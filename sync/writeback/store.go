@@ -21,6 +21,16 @@ type store struct {
 	marker string        // the word of Options.Marker
 }
 
+// step stores how far a command has come. It may be tried again until it succeeds.
+type step func(context.Context) error
+
+// inTx is the step of a transaction.
+func (s *store) inTx(f func(ctx context.Context, tx pgx.Tx) error) step {
+	return func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return f(ctx, tx) })
+	}
+}
+
 // errSuperseded means that the command has been decided otherwise in the meantime.
 var errSuperseded = errors.New("the command has been decided otherwise in the meantime")
 
@@ -160,8 +170,8 @@ func (s *store) leaveQueue(ctx context.Context, tx pgx.Tx, number int64) error {
 }
 
 // refuse ends a command that LeadGrid did not carry out and never will. sent says whether this attempt reached LeadGrid.
-func (s *store) refuse(ctx context.Context, c *Command, reason string, found *evidence, sent bool) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+func (s *store) refuse(c *Command, reason string, found *evidence, sent bool) step {
+	return s.inTx(func(ctx context.Context, tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE commands SET state = 'refused', error = $3, evidence = coalesce($4::jsonb, evidence), answered_at = clock_timestamp(),
 			       finished_at = clock_timestamp(), due_at = NULL, attempts = attempts - CASE WHEN $5 THEN 0 ELSE 1 END
@@ -178,8 +188,8 @@ func (s *store) refuse(ctx context.Context, c *Command, reason string, found *ev
 
 // postpone puts a command back, to be sent after a while. counts says whether this attempt counts, because LeadGrid may have
 // seen it.
-func (s *store) postpone(ctx context.Context, c *Command, wait time.Duration, reason string, counts bool) error {
-	return s.update(ctx, "postpone", `
+func (s *store) postpone(c *Command, wait time.Duration, reason string, counts bool) step {
+	return s.update("postpone", `
 		UPDATE commands SET state = 'pending', error = $3, due_at = now() + $4::interval,
 		       attempts = attempts - CASE WHEN $5 THEN 0 ELSE 1 END,
 		       sent_at = CASE WHEN $5 OR attempts > 1 THEN sent_at END, sent = CASE WHEN $5 OR attempts > 1 THEN sent END
@@ -188,8 +198,8 @@ func (s *store) postpone(ctx context.Context, c *Command, wait time.Duration, re
 }
 
 // doubt marks a command as unknown: nobody knows whether LeadGrid carried it out. A look can prove from certain on that it did not.
-func (s *store) doubt(ctx context.Context, c *Command, reason string, first, certain time.Duration, happened bool) error {
-	return s.update(ctx, "doubt", `
+func (s *store) doubt(c *Command, reason string, first, certain time.Duration, happened bool) step {
+	return s.update("doubt", `
 		UPDATE commands SET state = 'unknown', error = $3, due_at = now() + $4::interval, certain_at = now() + $5::interval,
 		       happened = happened OR $6, looks = 0
 		WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown')`,
@@ -197,35 +207,38 @@ func (s *store) doubt(ctx context.Context, c *Command, reason string, first, cer
 }
 
 // lookAgain stores the evidence of a look that settles nothing yet.
-func (s *store) lookAgain(ctx context.Context, c *Command, wait time.Duration, found *evidence) error {
-	return s.update(ctx, "look again at", `
+func (s *store) lookAgain(c *Command, wait time.Duration, found *evidence) step {
+	return s.update("look again at", `
 		UPDATE commands SET evidence = coalesce($3::jsonb, evidence), due_at = now() + $4::interval
 		WHERE id = $1::uuid AND attempts = $2 AND state = 'unknown'`, c.ID, c.Attempts, found.orNull(), wait)
 }
 
 // ask leaves a command to a person.
-func (s *store) ask(ctx context.Context, c *Command, reason string, found *evidence) error {
-	return s.update(ctx, "ask about", `
+func (s *store) ask(c *Command, reason string, found *evidence) step {
+	return s.update("ask about", `
 		UPDATE commands SET state = 'unknown', error = $3, evidence = coalesce($4::jsonb, evidence), due_at = NULL, confirms = 0
 		WHERE id = $1::uuid AND attempts = $2 AND state IN ('sending', 'unknown', 'done')`, c.ID, c.Attempts, reason, found.orNull())
 }
 
 // confirmed stores that a confirming read was made, and what it found to be wrong.
-func (s *store) confirmed(ctx context.Context, c *Command, left int, next time.Duration, amiss string) error {
-	return s.update(ctx, "confirm", `
+func (s *store) confirmed(c *Command, left int, next time.Duration, amiss string) step {
+	return s.update("confirm", `
 		UPDATE commands SET confirms = $3, due_at = now() + $4::interval, error = coalesce(nullif($5, ''), error)
 		WHERE id = $1::uuid AND attempts = $2 AND state = 'done'`, c.ID, c.Attempts, left, next, amiss)
 }
 
-func (s *store) update(ctx context.Context, what, sql string, args ...any) error {
-	tag, err := s.pool.Exec(ctx, sql, args...)
-	if err != nil {
-		return fmt.Errorf("%s command %s: %w", what, args[0], err)
+// update is the step of one statement, whose first argument is the command's id.
+func (s *store) update(what, sql string, args ...any) step {
+	return func(ctx context.Context) error {
+		tag, err := s.pool.Exec(ctx, sql, args...)
+		if err != nil {
+			return fmt.Errorf("%s command %s: %w", what, args[0], err)
+		}
+		if tag.RowsAffected() == 0 {
+			return errSuperseded
+		}
+		return nil
 	}
-	if tag.RowsAffected() == 0 {
-		return errSuperseded
-	}
-	return nil
 }
 
 // reap finds commands whose lease has run out because their worker is gone. Their request may or may not have been carried out:

@@ -280,11 +280,11 @@ func (r *Runner) listenOnce(ctx context.Context) error {
 }
 
 // keep stores a step of a command, and retries for long, because what LeadGrid answered is known nowhere else.
-func (r *Runner) keep(ctx context.Context, c *Command, step func(context.Context) error) {
+func (r *Runner) keep(ctx context.Context, c *Command, s step) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longestWait)
 	defer cancel()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := step(ctx)
+		err := s(ctx)
 		if err == nil {
 			return
 		}

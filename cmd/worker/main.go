@@ -1,7 +1,8 @@
 // Command worker mirrors LeadGrid into Postgres: it runs the jobs, migrates the schema, asks for sweeps and shows how
 // things stand.
 //
-// run.go is where `worker run` begins; every other command has a file of its own name.
+// run.go is where `worker run` begins. Every other command has a file of its own name; `worker sync --wait` goes on in
+// syncwait.go.
 package main
 
 import (

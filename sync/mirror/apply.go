@@ -38,7 +38,8 @@ type Read struct {
 	// Proven says that a later read has shown the organization to be the mirrored one.
 	Proven bool
 
-	all       bool        // of what the parent holds: the ledger knows the read by the parent
+	complete  bool        // together with the reads beside it, it tells all that the parent holds
+	all       bool        // so it does alone: the ledger knows the read by the parent
 	sightings []*sighting // what Prepare made of Objects
 	keys      shape       // of the objects
 	odd       []json.RawMessage

@@ -69,7 +69,7 @@ func (m *Mirror) applyLists(
 		list := &lists[i]
 		of[list.Parent] = list
 		for _, page := range list.Pages {
-			page.Parent, page.all = list.Parent, len(list.Pages) == 1
+			page.Parent, page.complete, page.all = list.Parent, true, len(list.Pages) == 1
 			pages = append(pages, page)
 		}
 	}
@@ -86,14 +86,10 @@ func (m *Mirror) applyLists(
 		}
 		seen[parent] = append(append(seen[parent], one.Keys...), one.Older...)
 	}
-	absent, err := m.absent(ctx, tx, kind, seen)
-	if err != nil {
-		return Applied{}, err
-	}
 	// The lists of parents that are gone have not been applied: they are read anew when their parents are back.
 	lists = slices.DeleteFunc(slices.Clone(lists), func(list Complete) bool { return s.gone[list.Parent] })
 	batch := &pgx.Batch{}
-	for _, parent := range absent {
+	for _, parent := range s.absent(seen) {
 		if list := of[parent]; s.listed[parent] < list.First.Number {
 			m.queueJudgement(batch, list, seen[parent], &applied)
 		} // and else a later read of this list has judged already
@@ -114,32 +110,20 @@ func (m *Mirror) applyLists(
 	return applied, nil
 }
 
-// absent gives the parents of live rows that their lists did not show.
-func (m *Mirror) absent(ctx context.Context, tx pgx.Tx, kind mappings.Kind, seen map[string][]string) (parents []string, err error) {
-	table := m.tables[kind]
-	column := quote(parentOf[kind].column)
-	shown := make(map[[2]string]bool)
+// absent gives the parents of rows that were live and that their lists did not show.
+func (s *state) absent(seen map[string][]string) (parents []string) {
+	shown := make(map[held]bool, len(s.held))
 	for parent, ids := range seen {
 		for _, id := range ids {
-			shown[[2]string{parent, id}] = true
+			shown[held{parent, id}] = true
 		}
 	}
-	rows, err := tx.Query(ctx, `SELECT `+column+`, `+quote(table.idColumn())+` FROM `+table.name+`
-		WHERE `+column+` = ANY ($1) AND _deleted_at IS NULL`, sortedKeys(seen))
-	if err != nil {
-		return nil, fmt.Errorf("look for absent %s: %w", kind, err)
-	}
-	var key [2]string
-	_, err = pgx.ForEachRow(rows, []any{&key[0], &key[1]}, func() error {
-		if !shown[key] && !slices.Contains(parents, key[0]) {
-			parents = append(parents, key[0])
+	for _, row := range s.held {
+		if !shown[row] && !slices.Contains(parents, row.parent) {
+			parents = append(parents, row.parent)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look for absent %s: %w", kind, err)
 	}
-	return parents, nil
+	return parents
 }
 
 // queueJudgement judges the rows that one list left out.

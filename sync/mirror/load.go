@@ -22,6 +22,7 @@ type state struct {
 	parents      map[string]bool  // those that the mirror knows
 	gone         map[string]bool  // those of them that are marked as deleted
 	listed       map[string]int64 // the last complete read of parents' lists
+	held         []held           // live rows of parents whose lists were read completely
 	shape        shape
 	learned      map[string]bool // keys of the shape that are new
 	rows         []*row
@@ -36,6 +37,9 @@ type rare struct {
 	erasures bool // people were erased
 }
 
+// held is a row by the parent in whose list it is.
+type held struct{ parent, id string }
+
 type doubt struct {
 	reason string
 	since  time.Time
@@ -46,6 +50,7 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 	s := &state{shape: make(shape), learned: make(map[string]bool), parents: make(map[string]bool), gone: make(map[string]bool), listed: make(map[string]int64)}
 	oldest := slices.MinFunc(reads, func(a, b *Read) int { return cmp.Compare(a.Number, b.Number) }).Number
 	keys := s.gather(reads)
+	lists := completeLists(reads)
 	batch := &pgx.Batch{}
 	// Exclusive, because a page writes no ledger row per object that a read of one of them could collide with. All else comes
 	// behind it, as applying another mapping takes the same lock.
@@ -54,8 +59,13 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 		batch.Queue(whatThereIs, table.mapping.Kind, oldest).QueryRow(func(r pgx.Row) error {
 			return r.Scan(&s.digest, &s.now, &s.adopted, &s.organization, &s.rare.later, &s.rare.doubts, &s.rare.erasures)
 		})
-		if len(keys) > 0 {
+		switch {
+		case len(lists) > 0:
+			table.queueHeld(batch, s, lists)
+		case len(keys) > 0:
 			table.queueProbe(batch, s.rows)
+		}
+		if len(keys) > 0 {
 			s.queueLater(batch, laterReads, table.mapping.Kind, keys, oldest)
 		}
 	})
@@ -69,7 +79,7 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil || len(keys) == 0 {
 		return s, err
 	}
-	if err := table.loadRare(ctx, tx, s, reads, keys, oldest); err != nil {
+	if err := table.loadRare(ctx, tx, s, reads, keys, oldest, len(lists) > 0); err != nil {
 		return nil, err
 	}
 	for _, row := range s.rows {
@@ -79,9 +89,26 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 	return s, m.restore(ctx, tx, table.mapping.Kind, s.rows)
 }
 
-// loadRare looks up, where there is anything of the kind, what else decides about rows.
-func (t *table) loadRare(ctx context.Context, tx pgx.Tx, s *state, reads []*Read, keys []string, oldest int64) error {
+// completeLists gives the parents whose lists were read completely.
+func completeLists(reads []*Read) (parents []string) {
+	for _, read := range reads {
+		if read.complete {
+			parents = append(parents, read.Parent)
+		}
+	}
+	return parents
+}
+
+// loadRare looks up, where there is anything of the kind, what else decides about rows; and those that no parent holds in whose
+// list they are, if rows have been looked up by that so far.
+func (t *table) loadRare(ctx context.Context, tx pgx.Tx, s *state, reads []*Read, keys []string, oldest int64, byParent bool) error {
 	batch := &pgx.Batch{}
+	if byParent {
+		unheld := slices.DeleteFunc(slices.Clone(s.rows), func(r *row) bool { return r.exists })
+		if len(unheld) > 0 {
+			queueByIndex(batch, func() { t.queueProbe(batch, unheld) })
+		}
+	}
 	if s.rare.later {
 		s.queueLater(batch, laterPages, t.mapping.Kind, keys, oldest)
 	}
@@ -186,6 +213,32 @@ func (t *table) queueClearDoubts(batch *pgx.Batch, s *state, keys []string) {
 		_, err := pgx.ForEachRow(r, []any{&key, &d.reason, &d.since}, func() error {
 			taken := d
 			s.byKey[key].doubt = &taken
+			return nil
+		})
+		return err
+	})
+}
+
+// queueHeld looks up all rows of parents: those that their lists show, and those that they do not.
+func (t *table) queueHeld(batch *pgx.Batch, s *state, parents []string) {
+	batch.Queue(t.holds, parents).Query(func(r pgx.Rows) error {
+		var h held
+		var hash *int64
+		var deleted bool
+		_, err := pgx.ForEachRow(r, []any{&h.parent, &h.id, &hash, &deleted}, func() error {
+			if !deleted {
+				s.held = append(s.held, h)
+			}
+			key := h.id
+			if len(t.mapping.Key) > 1 {
+				key = guardKey([]string{h.parent, h.id})
+			}
+			if row := s.byKey[key]; row != nil {
+				row.exists, row.deleted = true, deleted
+				if hash != nil {
+					row.hash = *hash
+				}
+			}
 			return nil
 		})
 		return err

@@ -124,3 +124,21 @@ func TestStretchesOfSeveralSweepsHoldTheSameDossier(t *testing.T) {
 		}
 	}
 }
+
+// Rows of complete lists are looked up by their parent, so those that were another's must be looked for by themselves: COPY would
+// meet them as new, and what one said of itself before would be lost.
+func TestPromise6_NotesThatMovedToAnotherDossier(t *testing.T) {
+	f := newFixture(t)
+	var before, after []string
+	for i := range 20 { // more than are added one by one
+		id := fmt.Sprintf("n%02d", i)
+		before, after = append(before, note(id, "d1", "same")), append(after, note(id, "d2", "same"))
+	}
+	f.stretch(mirror.Stretch{Sweep: 1, Last: "d2"}, notes(f.begin(), "d1", before...), notes(f.begin(), "d2"))
+	again := f.begin()
+	if applied := f.stretch(mirror.Stretch{Sweep: 2, Last: "d2"}, notes(f.begin(), "d1"), notes(again, "d2", after...)); applied.Changed != 20 || len(applied.Inserted) != 0 {
+		t.Errorf("%d notes changed and %d are new, want 20 and 0", applied.Changed, len(applied.Inserted))
+	}
+	f.want("where they are", f.one(`SELECT string_agg(DISTINCT dossier_id || ' ' || (_deleted_at IS NULL), ',') FROM notes`), "d2 true")
+	f.want("who is in doubt", f.one(`SELECT count(*) FROM sync_doubts`), "0")
+}

@@ -22,6 +22,7 @@ type table struct {
 	name    string
 	history string // the table with the versions of its rows
 	probe   string // of keys: the hash of each row that exists
+	holds   string // of parents: the id and hash of each row in their lists
 	known   string // of keys: the object of each row that exists
 	upsert  string
 	copy    string    // the statement that copyIn feeds
@@ -57,6 +58,10 @@ func newTable(mapping *mappings.Table, lock int) *table {
 		pool = "t.pool"
 	}
 	t.probe = look(`t._hash, t._deleted_at IS NOT NULL AS deleted, ` + pool)
+	if of, ok := parentOf[mapping.Kind]; ok {
+		t.holds = fmt.Sprintf("SELECT %[1]s, %[2]s, _hash, _deleted_at IS NOT NULL FROM %[3]s WHERE %[1]s = ANY ($1)",
+			quote(of.column), quote(t.idColumn()), t.name)
+	}
 	t.known = look(`t._raw, t._original, CASE WHEN t._raw IS NULL THEN to_jsonb(t) END AS columns`)
 
 	var names, values, params, fields, sets []string

@@ -26,6 +26,7 @@ type Observer struct {
 	pause  time.Duration
 	report Report
 	proof  bool // its requests show which organization answers
+	many   bool // its requests follow each other closely
 }
 
 // Report is called with what was committed to a kind's table: how many rows were inserted or updated, and how many marked as
@@ -118,7 +119,11 @@ func askOnce[T any](ctx context.Context, o *Observer, scope string, at *mirror.O
 	if err := check(ctx, scope); err != nil {
 		return answer, err
 	}
-	if *at, err = o.mirror.Begin(ctx); err != nil {
+	begin := o.mirror.Begin
+	if o.many {
+		begin = o.mirror.BeginOneOfMany
+	}
+	if *at, err = begin(ctx); err != nil {
 		return answer, err
 	}
 	answer, err = send()

@@ -18,7 +18,9 @@ type List struct {
 
 // ReadList reads the links or notes of a dossier for ApplyStretch. Of a dossier that is gone it notes so at once.
 func (o *Observer) ReadList(ctx context.Context, kind mappings.Kind, dossierID string) (List, error) {
-	read, result, err := o.readUntilSure(ctx, listOf(kind, dossierID))
+	many := *o
+	many.many = true
+	read, result, err := many.readUntilSure(ctx, listOf(kind, dossierID))
 	for i := range read.Pages {
 		read.Pages[i] = o.mirror.Prepare(read.Pages[i])
 	}

@@ -83,6 +83,35 @@ func (o *Organization) RemoveDossier(id string) error {
 	})
 }
 
+// BackUpDossier returns a function that puts the dossier back as it is now, with its links and notes, updated_at included: what
+// LeadGrid's support may do after a removal. It fires dossier.updated.
+func (o *Organization) BackUpDossier(id string) (restore func() error, err error) {
+	var saved slot[dossier]
+	err = o.editDossier(id, func(_ *change, d *slot[dossier]) error {
+		saved = *d
+		return nil
+	})
+	return func() error {
+		return o.edit(func(c *change) error {
+			for _, l := range saved.links {
+				if c.state.contacts.get(l.contactID) == nil {
+					return fmt.Errorf("contact %s: %w", l.contactID, ErrMissing)
+				}
+			}
+			c.do(func(s *state) {
+				s.removeDossier(id)
+				s.dossiers.put(id, saved.row)
+				for _, l := range saved.links {
+					s.putLink(l)
+				}
+				s.dossiers.get(id).notes = saved.notes
+			})
+			c.fire("dossier.updated", saved.row, nil)
+			return nil
+		})
+	}, err
+}
+
 func (o *Organization) editDossier(id string, fn func(*change, *slot[dossier]) error) error {
 	return o.edit(func(c *change) error {
 		d := c.state.dossiers.get(id)

@@ -231,12 +231,17 @@ func (p *Processor) read(ctx context.Context, flush int64, hint hint, seen seenF
 			continue
 		}
 		if !list.wanted {
-			// A list first read after the flush is a new dossier's, and is read once more. One read before is known.
+			// A list first read after the flush is a new dossier's, and is read once more. One read before is known, unless the
+			// dossier was not there meanwhile: what it held may have gone with it.
 			last, err := p.mirror.LastRead(ctx, ledger, hint.DossierID)
 			if err != nil {
 				return report, err
 			}
-			if last.Number > 0 && last.Number <= flush {
+			missing, err := p.mirror.LastRead(ctx, mirror.LedgerMissing(mappings.Dossiers), hint.DossierID)
+			if err != nil {
+				return report, err
+			}
+			if last.Number > missing.Number && last.Number <= flush {
 				continue
 			}
 		}

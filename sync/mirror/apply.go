@@ -360,7 +360,8 @@ func (m *Mirror) merge(table *table, s *state, read *Read, sighting *sighting, a
 	if !read.single() {
 		told = uncut(told, row.known)
 	}
-	if row.exists && isOlder(told, row.known) && !m.believeOlder(row.doubt, read) {
+	// A row that went is back: no replica is so far behind, since rows go only when none can still hide their last change.
+	if row.exists && !row.deleted && isOlder(told, row.known) && !m.believeOlder(row.doubt, read) {
 		sighting.older, row.raised = true, read
 		if row.doubt == nil || row.doubt.reason != reasonOlder {
 			row.doubt = &doubt{reason: reasonOlder, since: read.BeganAt}

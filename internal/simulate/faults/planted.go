@@ -164,11 +164,11 @@ var defects = []defect{
 	},
 	{
 		"equal-means-same", "an equal updated_at is taken for an unchanged dossier", []int{16},
-		[]edit{{"sync/mirror/apply.go", `	if row.exists && isOlder(told, row.known)`, `	if at := text(told, "updated_at"); planted("equal-means-same") && at != "" && at == text(row.known, "updated_at") {
+		[]edit{{"sync/mirror/apply.go", `	if row.exists && !row.deleted && isOlder(told, row.known)`, `	if at := text(told, "updated_at"); planted("equal-means-same") && at != "" && at == text(row.known, "updated_at") {
 		applied.Unchanged++
 		return
 	}
-	if row.exists && isOlder(told, row.known)`}},
+	if row.exists && !row.deleted && isOlder(told, row.known)`}},
 	},
 	{
 		"never-cleared", "a field that an answer leaves out keeps its value, even where that means null", []int{10},

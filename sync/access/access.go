@@ -64,8 +64,8 @@ func New(pool *pgxpool.Pool, every time.Duration) *Gate {
 // caller gets nil, and the others the error until that caller's request has succeeded.
 func (g *Gate) Check(ctx context.Context, scopes ...string) error { return g.check(ctx, false, scopes) }
 
-// CheckProof is Check for a request that is to show which organization answers. It may follow a probe at once: what that has read
-// may be nothing that the mirror knows, and then it cannot open the gate that Foreign has closed.
+// CheckProof is Check for a request that shows which organization answers. It may follow a probe at once: if the probe read
+// nothing that the mirror knows, it does not open the gate that Foreign has closed.
 func (g *Gate) CheckProof(ctx context.Context, scopes ...string) error {
 	return g.check(ctx, true, scopes)
 }
@@ -94,7 +94,7 @@ func concerns(paused string, scopes []string) bool {
 	return paused == Everything || slices.Contains(scopes, paused)
 }
 
-// claimProbe lets one caller per interval through.
+// claimProbe returns true for one caller per interval, among all replicas.
 func (g *Gate) claimProbe(ctx context.Context, scope string) (bool, error) {
 	tag, err := g.pool.Exec(ctx,
 		`UPDATE sync_pauses SET probe_at = now() + $2::interval WHERE scope = $1 AND probe_at <= now()`, scope, g.every)
@@ -223,7 +223,7 @@ func (g *Gate) open(ctx context.Context, scopes []string, reasons ...string) err
 	return nil
 }
 
-// ProbeNow makes every pause's next probe due at once, for somebody who waits and may just have changed the key.
+// ProbeNow makes the next probe of every pause due at once, for somebody who may just have changed the key.
 func (g *Gate) ProbeNow(ctx context.Context) error {
 	defer g.forget()
 	if _, err := g.pool.Exec(ctx, `UPDATE sync_pauses SET probe_at = now()`); err != nil {

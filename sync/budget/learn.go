@@ -30,7 +30,7 @@ const (
 	hold     = 2 * time.Minute
 	// distrust is how long announced limits are ignored after they were contradicted three times in a row.
 	distrust = 10 * time.Minute
-	// mostDoubts is how many refusals a window survives that it does not explain.
+	// mostDoubts is how many refusals a window does not have to explain before it is given up.
 	mostDoubts = 2
 	// forever is longer than any window.
 	forever = 1000 * time.Hour
@@ -53,14 +53,14 @@ type learned struct {
 	Longest  time.Duration `json:"longest,omitempty"`
 	Proved   time.Time     `json:"proved,omitzero"`
 	Doubts   int           `json:"doubts,omitempty"`
-	// Risen is when the announced remaining was last seen to rise by much, since requests had stopped counting, or when
-	// the first request was sent.
+	// Risen is when the announced remaining was last seen to rise much, because requests no longer counted; before that,
+	// when the first request was sent.
 	Risen time.Time `json:"risen,omitzero"`
-	// Contradicted counts refusals that the announced remaining did not foretell; Distrusted is until when it is ignored.
+	// Contradicted counts refusals although enough was said to remain; until Distrusted, what is announced is ignored.
 	Contradicted int       `json:"contradicted,omitempty"`
 	Distrusted   time.Time `json:"distrusted,omitzero"`
 
-	// Ceiling is the pace that the last refusal showed to be the limit.
+	// Ceiling is the limit as the last refusal showed it, in requests a second.
 	Ceiling float64 `json:"ceiling,omitempty"`
 
 	// History is when requests were accepted, as far as a window reaches.
@@ -69,7 +69,7 @@ type learned struct {
 	// what they sent before.
 	Reading reading `json:"reading,omitzero"`
 	Change  change  `json:"change,omitzero"`
-	// Cycle counts the accepted requests since the last refusal, Spare what was always left for a while.
+	// Cycle counts the accepted requests since the last refusal. Spare is the least that remained for a while.
 	Cycle cycle `json:"cycle,omitzero"`
 	Spare spare `json:"spare,omitzero"`
 	// Waited is for how long requests have waited for the pace since the last refusal, WaitedAt when one last did.
@@ -84,7 +84,8 @@ type reading struct {
 	Answered  time.Time `json:"answered"`
 }
 
-// latest is up to when a request may have been noted that LeadGrid had counted by then: its answer may have been as slow.
+// latest is the latest time under which the history may hold a request that LeadGrid had counted by then: its answer may
+// have taken as long.
 func (r reading) latest() time.Time { return r.Answered.Add(r.Answered.Sub(r.Sent)) }
 
 // change is one reading and the next.
@@ -93,14 +94,14 @@ type change struct {
 	To   reading `json:"to"`
 }
 
-// cycle counts accepted requests since a moment, at which so many remained.
+// cycle counts the requests accepted since its start, when so many remained.
 type cycle struct {
 	Start     time.Time `json:"start,omitzero"`
 	Accepted  int       `json:"accepted,omitempty"`
 	Remaining int       `json:"remaining,omitempty"`
 }
 
-// spare is the least that remained since a moment, when requests had waited for so long.
+// spare is the least that remained since a time, by which requests had waited for so long in all.
 type spare struct {
 	Since  time.Time     `json:"since,omitzero"`
 	Least  int           `json:"least,omitempty"`
@@ -183,7 +184,7 @@ func (s *state) read(o leadgridapi.Observation) {
 // risen says whether so many remaining are many more than at the last reading.
 func (s *state) risen(remaining int) bool { return remaining-s.Reading.Remaining > s.Limit/8 }
 
-// spare shortens the window if requests waited for all of one while much was left: it must be shorter than believed.
+// spare shortens the window if requests waited during all of one while much was left: it must be shorter than believed.
 func (s *state) spare() {
 	m, now := &s.Spare, s.Reading.Answered
 	m.Least = min(m.Least, s.Reading.Remaining)
@@ -237,7 +238,7 @@ func (s *state) compare(c change) {
 	}
 }
 
-// jump says whether what came back came much faster than on the whole: from a window it comes at once, into a bucket
+// jump says whether what came back came much faster than it does on average: a window gives all at once, a bucket gives
 // steadily.
 func (s *state) jump(c change) bool {
 	missing, gain := s.Limit-c.From.Remaining, c.To.Remaining-c.From.Remaining
@@ -258,7 +259,7 @@ func (s *state) rate() float64 {
 	return float64(max(back, 0)) / max(s.Reading.Answered.Sub(s.Cycle.Start), time.Second).Seconds()
 }
 
-// atLeast notes that a request counts for at least that long.
+// atLeast notes that a request counts for at least d.
 func (s *state) atLeast(d time.Duration, now time.Time) {
 	if d <= max(s.Shortest, s.Window+s.Window/10) {
 		return
@@ -314,8 +315,8 @@ func (s *state) refused(o leadgridapi.Observation, foretold bool) {
 	s.Cycle = cycle{Start: until}
 }
 
-// tooFast corrects the window after a refusal: it reaches from the oldest request that counts to the end of the block. If
-// that is not longer than believed, there is something else about this limit, and doubts grow.
+// tooFast corrects the window after a refusal: it must reach from the oldest request that still counts to the end of the
+// block. If that is no longer than believed, the window does not explain the refusal, and doubts grow.
 func (s *state) tooFast(o leadgridapi.Observation) {
 	before, known := s.Window, s.Window > 0
 	if oldest, _, ok := s.History.last(o.Answered, max(s.Limit-s.out(), 1)); ok || !known {

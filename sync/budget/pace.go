@@ -40,17 +40,19 @@ func (s *state) announcedPace(now time.Time) float64 {
 	return pace
 }
 
-// short says whether the window is so short that nobody minds waiting for its end. Then all that is left is spent at
-// once: in a steady pace every request has to keep its distance, and in a short window the distances add up.
+// short says whether the window is so short that nobody minds waiting for its end. Then all that is left is spent at once:
+// at a steady pace each request waits for its turn, and in a short window these waits add up.
 func (s *state) short() bool { return 0 < s.Window && s.Window <= 2*time.Second }
 
-// gone is how much time has passed since requests were last seen to have stopped counting, or since the first was sent.
+// gone is for how long requests have not been seen to stop counting.
 func (s *state) gone(now time.Time) time.Duration { return now.Sub(s.Risen) }
 
-// unknownPace is for when nobody knows for how long a request counts. What LeadGrid says is left is spent at once, or as
-// fast as a window of firstWindow allows, down to a reserve: saved up, it would come back no sooner. The reserve is for
-// seeing soon that requests have stopped counting: between two looks passes a fourth to an eighth of the time gone by,
-// depending on for how many looks the reserve has to last. A bucket needs no looking out, only what came back is spent.
+// unknownPace is the pace while nobody knows for how long a request counts.
+//
+// What LeadGrid says is left is spent at once, or as fast as a window of firstWindow allows, down to a reserve: to save it
+// would bring nothing back sooner. The reserve is for looks, requests whose answers tell whether earlier ones have stopped
+// counting. The time between two looks is a fourth to an eighth of the time gone by, so that the reserve lasts. Of a bucket,
+// which fills up steadily, just what came back is spent.
 func (s *state) unknownPace(now time.Time) float64 {
 	left, limit := float64(s.Reading.Remaining), float64(s.Limit)
 	gone, window := max(s.gone(now), freely).Seconds(), max(usual(s.Shortest), firstWindow).Seconds()
@@ -67,8 +69,8 @@ func (s *state) unknownPace(now time.Time) float64 {
 	return pace
 }
 
-// guessedPace goes by refusals alone: doubling until the first one. After a refusal it is half of what was measured, soon
-// again nearly that, and after a while slowly and then ever faster beyond.
+// guessedPace goes by refusals alone. It doubles until the first one. After a refusal it is half of what was measured, soon
+// nearly all of that, and after a while it grows beyond, slowly at first.
 func (s *state) guessedPace() float64 {
 	if s.Ceiling == 0 {
 		return firstPace * math.Exp2(min(s.Waited.Seconds()/doubling.Seconds(), 64))
@@ -93,7 +95,7 @@ func (s *state) horizon() time.Duration {
 	return min(max(s.Window/64, 20*time.Millisecond), horizon)
 }
 
-// measured is the pace that a refusal shows to be the limit, nearly.
+// measured is the limit, in requests a second, as a refusal shows it.
 func (s *state) measured(until time.Time) float64 {
 	if s.trusted(s.RefusedAt) {
 		return s.announcedPace(s.RefusedAt) / 2
@@ -123,7 +125,7 @@ func (s *state) depth(pace float64) float64 {
 	return max(1, pace/10)
 }
 
-// left is how many requests LeadGrid would still take now, all those under way counted, and when more will follow.
+// left is how many requests LeadGrid would take now, beyond those under way, and when it will take more.
 func (s *state) left(now time.Time) (n int, more time.Time) {
 	out := s.out()
 	if s.Window == 0 {
@@ -143,8 +145,8 @@ func (s *state) left(now time.Time) (n int, more time.Time) {
 	return n, later(more, now)
 }
 
-// late is how much longer than the window a request is taken to count, to be safe: LeadGrid counted it some time between
-// its sending and its answer, and processes and networks are not always equally quick.
+// late is how much longer than the window a request is taken to count, to be safe: nobody knows when between its sending
+// and its answer LeadGrid counted it.
 func (s *state) late() time.Duration {
 	const jitter = 20 * time.Millisecond
 	late := jitter + s.Window/128 + s.Window/64*time.Duration(min(s.Doubts, mostDoubts))

@@ -15,7 +15,7 @@ type purse struct {
 	// inFlight is when each request under way was allowed, oldest first.
 	inFlight []time.Time
 	seen     []leadgridapi.Observation
-	// demand is how many tokens a second each share has taken lately, counted since then.
+	// demand is how many tokens a second each share has taken lately; taken counts them since a time.
 	demand [shares]float64
 	taken  [shares]int
 	since  time.Time
@@ -24,10 +24,10 @@ type purse struct {
 // maxSeen bounds the answers kept while the database cannot be reached.
 const maxSeen = 10_000
 
-// lost is when a request is no longer counted as under way though nobody told its answer.
+// lost is after how long a request whose answer was never told no longer counts as under way.
 const lost = time.Minute
 
-// take uses up a token that is due. If there is none, due is when the next one held falls due, or zero.
+// take uses up a token that is due. If none is, due says when the next one held will be, zero if none is held.
 func (p *purse) take(now time.Time, c Share) (ok bool, due time.Time) {
 	p.expire(now)
 	for i := range p.lots[c] {

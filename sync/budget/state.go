@@ -9,30 +9,30 @@ const (
 	// horizon is how far ahead tokens are leased at most. It bounds what dies with a lease holder and how long another
 	// share waits behind one.
 	horizon = 250 * time.Millisecond
-	// lapse is when tokens that nobody accounted for are held to be lost with their holder.
+	// lapse is after how long the tokens of a replica that says nothing are taken to be lost with it.
 	lapse = 10 * time.Second
 	// grace is how long after it fell due a token may still be used.
 	grace = 2 * time.Second
-	// soon is how long a replica waits at least before it asks again.
+	// soon is the least time until a replica asks again.
 	soon = 5 * time.Millisecond
 	// burst is the part of an announced limit that may be saved up while idle and spent at once.
 	burst = 0.10
 )
 
 // state is everything the replicas know together. It is a pure state machine: every time comes from the caller, on one
-// clock (the database's), so that all of it can be driven by a test. Fields that seldom change come first.
+// clock (the database's), so that a test can drive it. Fields that seldom change come first, so that an update logs little.
 type state struct {
 	learned
 	// SweepShare is the part that sweeps asked for last: theirs rises when they are overdue. Zero is the usual part.
 	SweepShare float64 `json:"sweep_share,omitempty"`
-	// Leases says how many requests each replica may have under way or still to send.
+	// Leases says, by replica, how many requests it may have under way or still send.
 	Leases map[string]lease `json:"leases,omitempty"`
 	// All holds the tokens of all shares together, Own those of each share's guaranteed part.
 	All tokenBucket         `json:"all"`
 	Own [shares]tokenBucket `json:"own"`
 	// Asked is when each share last asked for tokens, noted while windows are short.
 	Asked [shares]time.Time `json:"asked,omitzero"`
-	// Kept is when the state was last kept over a crash of the server.
+	// Kept is when the state was last stored where a crash of the server does not reach it.
 	Kept time.Time `json:"kept,omitzero"`
 	// Granted is when the last token was given.
 	Granted time.Time `json:"granted,omitzero"`
@@ -148,8 +148,8 @@ func (s *state) grant(now time.Time, ask ask) grant {
 	return answer
 }
 
-// kept is how many tokens may not be lent to a share since the others, who asked of late, may still take them: where all
-// of a short window is spent at once, they would come too late.
+// kept is how many tokens may not be lent to a share, because others that have asked lately may still want them: a short
+// window is spent at once, so they would come too late for the rest.
 func (s *state) kept(lent Share, now time.Time) (n int) {
 	if !s.short() {
 		return 0
@@ -162,7 +162,7 @@ func (s *state) kept(lent Share, now time.Time) (n int) {
 	return n
 }
 
-// settle takes in what the asking replica says of itself and forgets replicas that have been silent for too long.
+// settle notes what the asking replica says of itself, and forgets replicas that have been silent for too long.
 func (s *state) settle(now time.Time, ask ask) {
 	if s.Leases == nil {
 		s.Leases = map[string]lease{}
@@ -182,7 +182,7 @@ func (s *state) settle(now time.Time, ask ask) {
 	}
 }
 
-// out counts the requests that may reach LeadGrid without being in what it has said so far.
+// out counts the requests that LeadGrid may get or have got without having counted them in its last answer.
 func (s *state) out() int {
 	n := 0
 	for _, lease := range s.Leases {

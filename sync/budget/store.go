@@ -20,9 +20,6 @@ const (
 	exchangeTimeout = 2 * time.Second
 )
 
-// The state is kept in one row. Nobody ever holds a lock across a round trip: a replica that freezes cannot stop the others,
-// and one that writes over a state it has not read tries again.
-
 // querier is a pool or a connection.
 type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
@@ -92,8 +89,9 @@ func writeState(ctx context.Context, db querier, r *snapshot, keep, announce boo
 	return saved == 1, nil
 }
 
-// updateState changes the state with change, which may be called several times, each time on a newer state, and returns false
-// if nothing is to be stored.
+// updateState reads the state, changes it with change and stores it. If another replica was quicker, it does so again: nobody
+// ever holds a lock across a round trip, and a replica that freezes cannot stop the others. change may be called several times,
+// each time on a newer state, and returns false if nothing is to be stored.
 func updateState(ctx context.Context, db querier, change func(s *state, now time.Time, ahead time.Duration) bool) (snapshot, error) {
 	for {
 		r, err := readState(ctx, db)
@@ -101,7 +99,8 @@ func updateState(ctx context.Context, db querier, change func(s *state, now time
 			return r, err
 		}
 		before := r.state.BlockedUntil
-		// At most: the database looked at its clock after it was asked. A refusal told too early would end too early for the others.
+		// Its clock is ahead of ours by that much at most, as it was read after it was asked. With less, a refusal would end too
+		// early for the others.
 		if !change(&r.state, r.now, r.now.Sub(r.began)) {
 			return r, nil
 		}

@@ -141,7 +141,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// workers are those of every kind, on every client: the one that is elected leader rescues jobs of all kinds.
+// workers returns the workers of every kind, even if this engine has not all queues: River's elected leader rescues jobs of all
+// kinds.
 func (e *Engine) workers(config Config, observer *observe.Observer, metrics *metrics) *river.Workers {
 	forEvents := observer.WithLimiter(e.Budget.Share(budget.Events))
 	forSweeps := observer.WithLimiter(patient{e.Budget.Share(budget.Sweeps)}).WithReport(metrics.sweptRows(config.Pool))
@@ -214,7 +215,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	return nil
 }
 
-// beginToStop tells those who would work on for long.
+// beginToStop tells sweeps, which would go on for long, to make room.
 func (e *Engine) beginToStop() { e.stop.Do(func() { close(e.stopping) }) }
 
 // Stop lets running jobs end, for as long as the context allows, and then ends. A sweep makes room at once.
@@ -228,8 +229,8 @@ func (e *Engine) Stop(ctx context.Context) error {
 	return err
 }
 
-// patient waits for the sweep's tokens longer than a job that answers an event would: a sweep has nothing better to do,
-// and going back to the queue for every token would cost more than it.
+// patient is a limiter that waits longer for a token than the budget's own. A sweep has nothing else to do, and to go back to
+// the queue for each token would cost more than the token.
 type patient struct{ limiter budget.Limiter }
 
 func (p patient) Observe(o leadgridapi.Observation) { p.limiter.Observe(o) }
@@ -258,7 +259,7 @@ func (p retryPolicy) NextRetry(job *rivertype.JobRow) time.Time {
 	return time.Now().Add(pause + rand.N(pause/4))
 }
 
-// atLeast drops what River logs about its own life: our jobs' lines say what matters.
+// atLeast is a handler that drops what River logs below a level: our own lines for each job say what matters.
 type atLeast struct {
 	level slog.Level
 	slog.Handler

@@ -15,9 +15,8 @@ import (
 	"github.com/leadgrid-sync/leadgrid-sync/sync/sweep"
 )
 
-// forRiver turns what a job met into what River does with it; nowhere else is that decided. What must only wait comes
-// back by itself and uses up no attempt: a spent budget, a refusal by LeadGrid, a replica that lags. Anything else is
-// retried with growing pauses.
+// forRiver decides, for all jobs, what River makes of an error. A job that only has to wait is snoozed, which uses up no
+// attempt: for the budget, until LeadGrid takes the key, or for a replica that lags. Any other is retried with growing pauses.
 func forRiver(err error) error {
 	if err == nil {
 		return nil
@@ -31,6 +30,7 @@ func forRiver(err error) error {
 // longestSnooze keeps a job from sleeping through a change for the better, such as a new key.
 const longestSnooze = time.Minute
 
+// waits reports whether a job only has to wait, and for how long.
 func waits(err error) (time.Duration, bool) {
 	if e, ok := errors.AsType[*budget.NoTokenError](err); ok {
 		return time.Until(e.Until), true
@@ -56,13 +56,13 @@ func waits(err error) (time.Duration, bool) {
 	return 0, false
 }
 
-// refused reports an answer that says that this key may not ask.
+// refused reports whether LeadGrid does not take the key, or it reads another organization.
 func refused(err error) bool {
 	return errors.Is(err, leadgridapi.ErrUnauthorized) || errors.Is(err, leadgridapi.ErrPlanRequired) ||
 		errors.Is(err, leadgridapi.ErrForbidden) || errors.Is(err, mirror.ErrOtherOrganization)
 }
 
-// fatal reports an error that every other request would meet as well, so that going on makes no sense.
+// fatal reports whether every other request would meet the error too.
 func fatal(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return true

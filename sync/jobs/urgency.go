@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	usualShare = 0.10 // of the budget that sweeps are guaranteed
+	usualShare = 0.10 // of the budget, guaranteed to sweeps
 	mostShare  = 0.50 // however overdue they are
 	// lookEvery is how often to look how overdue they are.
 	lookEvery = 10 * time.Second

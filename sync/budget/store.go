@@ -49,7 +49,7 @@ func readState(ctx context.Context, db querier) (snapshot, error) {
 	if err != nil {
 		return r, fmt.Errorf("read the API budget: %w", err)
 	}
-	r.ahead = r.now.Sub(time.Now())
+	r.ahead = time.Until(r.now)
 	if err := json.Unmarshal(stored, &r.state); err != nil {
 		return r, fmt.Errorf("read the API budget: %w", err)
 	}

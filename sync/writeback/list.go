@@ -82,21 +82,21 @@ func Plan(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client) ([]C
 		return nil, fmt.Errorf("list pending updates: %w", err)
 	}
 	var plan []Change
-	now := make(map[string]mappings.Object)
+	now := make(map[string]mappings.Object) // by kind and id; nil for what LeadGrid does not have
 	for _, c := range commands {
 		kind, id := c.Operation.kind(), c.target()
 		object, asked := now[string(kind)+id]
-		problem := ""
 		if !asked {
 			object, err = fresh(ctx, api, kind, id)
-			if errors.Is(err, leadgridapi.ErrNotFound) {
-				object, problem = mappings.Object{}, "LeadGrid does not have it, or not yet"
-			} else if err != nil {
+			if err != nil && !errors.Is(err, leadgridapi.ErrNotFound) {
 				return nil, err
 			}
 			now[string(kind)+id] = object
 		}
-		if wrong := unexpected(c, object, mappings.Default().Table(kind)); len(wrong) > 0 && problem == "" {
+		problem := ""
+		if object == nil {
+			problem = "LeadGrid does not have it, or not yet"
+		} else if wrong := unexpected(c, object, mappings.Default().Table(kind)); len(wrong) > 0 {
 			problem = "would be refused: " + strings.Join(wrong, ", ")
 		}
 		mirrored, err := mirrored(ctx, pool, kind, id)
@@ -112,7 +112,9 @@ func Plan(ctx context.Context, pool *pgxpool.Pool, api *leadgridapi.Client) ([]C
 				Command: c.ID, Operation: c.Operation, Kind: kind, ID: id, Field: field, Mirror: orNull(mirrored[field]),
 				LeadGrid: orNull(object[field]), After: changes[field], Problem: problem,
 			})
-			object[field] = changes[field]
+			if problem == "" {
+				object[field] = changes[field]
+			}
 		}
 	}
 	return plan, nil

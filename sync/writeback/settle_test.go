@@ -108,14 +108,16 @@ func TestPlanShowsWhatWouldChange(t *testing.T) {
 	archive := w.write(`archive_dossier($1)`, dossier)
 	again := w.write(`update_dossier($1, '{"phone": null}')`, dossier)
 	rename := w.write(`update_contact($1, '{"full_name": "Anna"}')`, contact)
-	unborn := w.write(`update_dossier($1, '{"phone": "9"}')`, w.write(`create_dossier('candidate', 'Bob')`))
+	bob := w.write(`create_dossier('candidate', 'Bob')`)
+	unborn := w.write(`update_dossier($1, '{"phone": "9"}')`, bob)
+	unbornToo := w.write(`update_dossier($1, '{"city": "Gent"}')`, bob)
 	requests := len(w.Ledger())
 	plan, err := writeback.Plan(t.Context(), w.pool, w.api)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var lines []string
-	names := strings.NewReplacer(update, "update", move, "move", archive, "archive", again, "again", rename, "rename", unborn, "unborn", w.stages[0], "stage 1", w.stages[2], "stage 3")
+	names := strings.NewReplacer(update, "update", move, "move", archive, "archive", again, "again", rename, "rename", unborn, "unborn", unbornToo, "unborn too", w.stages[0], "stage 1", w.stages[2], "stage 3")
 	for _, c := range plan {
 		lines = append(lines, names.Replace(strings.Join([]string{c.Command, c.Field, string(c.Mirror), string(c.LeadGrid), string(c.After), c.Problem}, " ")))
 	}
@@ -123,9 +125,10 @@ func TestPlanShowsWhatWouldChange(t *testing.T) {
 		`update phone "1" "2" "3" would be refused: phone is "2", not "1"`,
 		`move current_stage_id "stage 1" "stage 1" "stage 3" `,
 		`archive status "active" "active" "archived" `,
-		`again phone "1" "3" null `,
+		`again phone "1" "2" null `, // what would be refused changes nothing
 		`rename full_name "Ann" "Ann" "Anna" `,
 		`unborn phone null null "9" LeadGrid does not have it, or not yet`,
+		`unborn too city null null "Gent" LeadGrid does not have it, or not yet`,
 	}
 	if got := strings.Join(lines, "\n"); got != strings.Join(want, "\n") {
 		t.Errorf("the plan is\n%s\nwant\n%s", got, strings.Join(want, "\n"))

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -113,7 +115,7 @@ func malformed(reason string) error { return fmt.Errorf("%w: %s", ErrMalformedSi
 // A Verifier recognizes LeadGrid's webhooks. It is safe for concurrent use. Make
 // one with [NewVerifier].
 type Verifier struct {
-	macs      []func() hash.Hash // functions, so that printing a Verifier prints no secret
+	macs      []*sync.Pool // of hash.Hash, one pool for each secret; printing a Verifier prints no secret
 	tolerance time.Duration
 }
 
@@ -133,7 +135,7 @@ func NewVerifier(secrets []string, tolerance time.Duration) (*Verifier, error) {
 		if strings.TrimSpace(secret) == "" {
 			return nil, errors.New("leadgrid: a webhook secret is blank")
 		}
-		v.macs = append(v.macs, func() hash.Hash { return hmac.New(sha256.New, []byte(secret)) })
+		v.macs = append(v.macs, &sync.Pool{New: func() any { return hmac.New(sha256.New, []byte(secret)) }})
 	}
 	return v, nil
 }
@@ -165,8 +167,11 @@ func (v *Verifier) CheckAge(s Signature, now time.Time) error {
 // the secrets. It takes the same time whichever of them matches.
 func (v *Verifier) Check(s Signature, body []byte) error {
 	matches := false
-	for _, newMAC := range v.macs {
-		want := sum(newMAC(), s.timestamp, body)
+	var room [sha256.Size]byte
+	for _, pool := range v.macs {
+		mac := pool.Get().(hash.Hash)
+		want := sum(mac, room[:0], s.timestamp, body)
+		pool.Put(mac)
 		for i := range s.v1 {
 			matches = hmac.Equal(want, s.v1[i][:]) || matches
 		}
@@ -181,13 +186,15 @@ func (v *Verifier) Check(s Signature, body []byte) error {
 // t. It is meant for tests and stand-ins.
 func Sign(secret string, t time.Time, body []byte) string {
 	timestamp := strconv.FormatInt(t.Unix(), 10)
-	mac := sum(hmac.New(sha256.New, []byte(secret)), timestamp, body)
+	mac := sum(hmac.New(sha256.New, []byte(secret)), nil, timestamp, body)
 	return "t=" + timestamp + ",v1=" + hex.EncodeToString(mac)
 }
 
-func sum(mac hash.Hash, timestamp string, body []byte) []byte {
-	mac.Write([]byte(timestamp))
-	mac.Write([]byte("."))
+// sum appends what mac makes of a signed text to room.
+func sum(mac hash.Hash, room []byte, timestamp string, body []byte) []byte {
+	mac.Reset()
+	io.WriteString(mac, timestamp)
+	io.WriteString(mac, ".")
 	mac.Write(body)
-	return mac.Sum(nil)
+	return mac.Sum(room)
 }

@@ -73,6 +73,7 @@ type eventStatus struct {
 type sweepStatus struct {
 	ID          int64      `json:"id"`
 	Kind        string     `json:"kind"`
+	Resources   []string   `json:"resources"`
 	State       string     `json:"state"`
 	Phase       string     `json:"phase,omitempty"`
 	Done        int        `json:"done"`  // of the phase
@@ -84,6 +85,8 @@ type sweepStatus struct {
 	RequestedAt time.Time  `json:"requested_at"`
 	StartedAt   *time.Time `json:"started_at"`
 	FinishedAt  *time.Time `json:"finished_at"`
+
+	what string
 }
 
 type apiStatus struct {
@@ -155,9 +158,9 @@ func readTables(ctx context.Context, pool *pgxpool.Pool) ([]tableStatus, error) 
 
 func newSweepStatus(s *sweep.Sweep) sweepStatus {
 	status := sweepStatus{
-		ID: s.ID, Kind: string(s.Kind), State: string(s.State), Phase: s.Progress.Phase, Done: s.Progress.Done, Total: s.Progress.Total,
+		ID: s.ID, Kind: string(s.Kind), Resources: s.Resources, State: string(s.State), Phase: s.Progress.Phase, Done: s.Progress.Done, Total: s.Progress.Total,
 		Requests: s.Requests, RowsChanged: s.RowsChanged, RowsDeleted: s.RowsDeleted,
-		RequestedAt: s.RequestedAt, StartedAt: s.StartedAt, FinishedAt: s.FinishedAt,
+		RequestedAt: s.RequestedAt, StartedAt: s.StartedAt, FinishedAt: s.FinishedAt, what: s.What(),
 	}
 	if s.Message != nil {
 		status.Message = *s.Message
@@ -208,7 +211,7 @@ func (s *status) eventLine() string {
 }
 
 func (s *status) sweepLine(one sweepStatus) string {
-	line := one.Kind + ", " + one.State
+	line := one.what + ", " + one.State
 	switch {
 	case one.FinishedAt != nil:
 		line += fmt.Sprintf(" %s: %s requests, %s rows changed, %s marked as deleted",

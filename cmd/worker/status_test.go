@@ -23,12 +23,13 @@ func TestStatus(t *testing.T) {
 		`INSERT INTO sync_flushes (flush, events, received_at) VALUES (1000001, 1200, now() - '5 min'::interval), (1000002, 34, now())`); err != nil {
 		t.Fatal(err)
 	}
+	w.run(t, "sync", "--wait", "notes", "links").want(t, 0, equal)
 	text := w.run(t, "status")
 	for _, line := range []string{
 		`(?m)^dossiers +60 +0 +\S+ \S+Z \(\d+s ago\)$`,
 		`(?m)^dossier_contacts +\d+ +0 `,
 		`(?m)^events +1,234 waiting, the oldest since .* \(5m\ds ago\)$`,
-		`(?m)^sweep 1 +full, done .*: \d+ requests, \d+ rows changed, 0 marked as deleted$`,
+		`(?m)^sweep 2 +full of notes, links, done .*: \d+ requests, \d+ rows changed, 0 marked as deleted$`,
 		`(?m)^API budget +[\d,]+ of 1,000,000 requests left `,
 	} {
 		if !regexp.MustCompile(line).MatchString(text.out) {

@@ -72,7 +72,7 @@ func TestStatusPage(t *testing.T) {
 	}
 	shows("The mirror needs somebody", "Never read whole: flows, stages, dossiers, contacts, dossier_contacts, notes. Run worker sync.")
 	w.run(t, "sync", "--wait").want(t, 0, "the mirror is equal")
-	shows("All is well", "forget what was kept long enough", "within 3 h", "within 7 days", "Full sweep 1", "No job that is still to be done has failed", `href="/river/"`)
+	shows("All is well", "forget what was kept long enough", "within 3 h", "within 7 days", "Sweep 1, full", "No job that is still to be done has failed", `href="/river/"`)
 	w.trouble(t)
 	if _, err := w.pool.Exec(t.Context(), `UPDATE sync_pauses SET message = message || ' <script>alert(1)</script>'`); err != nil {
 		t.Fatal(err)

@@ -242,7 +242,7 @@ func (p *painter) commands(paused bool) commandView {
 func (p *painter) sweeps() []sweepView {
 	var sweeps []sweepView
 	for _, s := range p.state.Sweeps {
-		shown := sweepView{Level: good, Title: fmt.Sprintf("%s sweep %d", capital(string(s.Kind)), s.ID), State: string(s.State)}
+		shown := sweepView{Level: good, Title: fmt.Sprintf("Sweep %d, %s", s.ID, s.What()), State: string(s.State)}
 		if s.Message != nil {
 			shown.Message = capital(*s.Message) + "."
 		}

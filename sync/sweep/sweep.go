@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -151,6 +152,14 @@ func (s *Sweep) Ended() bool { return s.State != Queued && s.State != Running }
 
 // Steps is how many steps have been committed since the sweep was loaded.
 func (s *Sweep) Steps() int64 { return s.step - s.loaded }
+
+// What names what the sweep reads: its kind, and the resources unless they are all.
+func (s *Sweep) What() string {
+	if len(s.Resources) == len(ResourceNames) {
+		return string(s.Kind)
+	}
+	return string(s.Kind) + " of " + strings.Join(s.Resources, ", ")
+}
 
 func (s *Sweep) wants(resource string) bool { return slices.Contains(s.Resources, resource) }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -126,30 +128,31 @@ func (r *Runner) accept(ctx context.Context, c *Command, one *candidate, found *
 
 // lookForContact searches for the contact, by its e-mail if it has one.
 func (r *Runner) lookForContact(ctx context.Context, c *Command, found *evidence) error {
-	sent := c.fields()
 	search := c.text("email")
 	if search == "" {
 		search = c.text("full_name")
 	}
 	found.Where = []string{"contacts by search"}
-	var objects []json.RawMessage
+	listed := make(map[string]mappings.Object)
 	err := pages(func(page leadgridapi.PageRequest) ([]json.RawMessage, leadgridapi.Meta, error) {
-		listed, err := r.observer.ListContacts(ctx, leadgridapi.ContactFilter{Search: search}, page)
-		objects = append(objects, listed.Objects...)
-		return listed.Objects, listed.Meta, err
+		answer, err := r.observer.ListContacts(ctx, leadgridapi.ContactFilter{Search: search}, page)
+		for _, object := range answer.Objects {
+			fields := objectOf(object)
+			listed[textOf(fields, "id")] = fields
+		}
+		return answer.Objects, answer.Meta, err
 	})
 	if err != nil {
 		return err
 	}
-	objects, err = r.unclaimed(ctx, c, mappings.Contacts, objects)
+	sent := c.fields()
+	maps.DeleteFunc(listed, func(_ string, fields mappings.Object) bool { return compare(c.Operation, sent, fields) == different })
+	ids, err := r.unclaimed(ctx, c, mappings.Contacts, slices.Sorted(maps.Keys(listed)))
 	if err != nil {
 		return err
 	}
-	for _, object := range objects {
-		if compare(c.Operation, sent, objectOf(object)) == different {
-			continue
-		}
-		result, err := r.observer.Contact(ctx, textOf(objectOf(object), "id"))
+	for _, id := range ids {
+		result, err := r.observer.Contact(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -193,40 +196,37 @@ func (r *Runner) lookForNote(ctx context.Context, c *Command, found *evidence) e
 	if err != nil || result.NotFound {
 		return err
 	}
-	objects, err := r.unclaimed(ctx, c, mappings.Notes, result.Objects)
+	shown := make(map[string]json.RawMessage)
+	for _, object := range result.Objects {
+		shown[textOf(objectOf(object), "id")] = object
+	}
+	ids, err := r.unclaimed(ctx, c, mappings.Notes, slices.Sorted(maps.Keys(shown)))
 	if err != nil {
 		return err
 	}
-	for _, object := range objects {
-		found.add(c, object)
+	for _, id := range ids {
+		found.add(c, shown[id])
 	}
 	return nil
 }
 
-// unclaimed returns the objects that no other command has made and that the mirror did not know before this one was first sent.
-func (r *Runner) unclaimed(ctx context.Context, c *Command, kind mappings.Kind, objects []json.RawMessage) ([]json.RawMessage, error) {
-	ids := make([]string, len(objects))
-	for i, object := range objects {
-		ids[i] = textOf(objectOf(object), "id")
-	}
+// unclaimed returns those of the ids that no other command has made and that the mirror did not know before this one was first
+// sent.
+func (r *Runner) unclaimed(ctx context.Context, c *Command, kind mappings.Kind, ids []string) ([]string, error) {
 	rows, err := r.store.pool.Query(ctx, `
-		SELECT k.n FROM unnest($1::text[]) WITH ORDINALITY AS k (id, n)
+		SELECT k.id FROM unnest($1::text[]) k (id)
 		WHERE k.id <> ''
 		  AND NOT EXISTS (SELECT FROM commands c WHERE c.leadgrid_id = k.id AND c.operation = $2 AND c.id <> $3::uuid)
 		  AND NOT EXISTS (SELECT FROM `+pgx.Identifier{string(kind)}.Sanitize()+` t WHERE t.id = k.id AND t._changed_at < $4)
-		ORDER BY k.n`, ids, c.Operation, c.ID, c.SentAt)
+		ORDER BY k.id`, ids, c.Operation, c.ID, c.SentAt)
 	if err != nil {
 		return nil, fmt.Errorf("look for what other commands made: %w", err)
 	}
-	places, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	ids, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, fmt.Errorf("look for what other commands made: %w", err)
 	}
-	kept := make([]json.RawMessage, len(places))
-	for i, n := range places {
-		kept[i] = objects[n-1]
-	}
-	return kept, nil
+	return ids, nil
 }
 
 // pages reads page after page until one is certainly the last.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -63,18 +62,17 @@ func (r *Runner) lookForDossier(
 	ctx context.Context, c *Command, shown map[string]mappings.Object, wholes map[string]json.RawMessage, found *evidence,
 ) error {
 	sent := c.fields()
-	var candidates []json.RawMessage
-	for _, id := range slices.Sorted(maps.Keys(shown)) {
-		if object := shown[id]; object == nil || c.marks(object) || compare(CreateDossier, sent, object) != different {
-			candidates = append(candidates, json.RawMessage(`{"id":`+string(quoted(id))+`}`))
+	var ids []string
+	for id, object := range shown {
+		if object == nil || c.marks(object) || compare(CreateDossier, sent, object) != different {
+			ids = append(ids, id)
 		}
 	}
-	candidates, err := r.unclaimed(ctx, c, mappings.Dossiers, candidates)
+	ids, err := r.unclaimed(ctx, c, mappings.Dossiers, ids)
 	if err != nil {
 		return err
 	}
-	for _, one := range candidates {
-		id := textOf(objectOf(one), "id")
+	for _, id := range ids {
 		if _, read := wholes[id]; !read {
 			result, err := r.observer.Dossier(ctx, id)
 			if err != nil {

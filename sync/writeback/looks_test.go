@@ -340,6 +340,30 @@ func TestPromise10_DeletedBeforeTheLook(t *testing.T) {
 	}
 }
 
+// A list that moves between its pages may show what was made on two of them: that is still one.
+func TestPromise10_ListShowsItTwice(t *testing.T) {
+	t.Parallel()
+	var w *rig
+	var pages atomic.Int32
+	f := &faulty{operation: "contacts.create", fault: leadgridtest.ResetAfter, times: 1}
+	w = newRig(t, leadgridtest.Options{
+		Settings: leadgridtest.Settings{Habits: leadgridtest.Habits{Order: "newest", MaxPerPage: 1}},
+		OnRequest: func(r leadgridtest.Request) leadgridtest.Fault {
+			if r.Operation == "contacts.list" && pages.Add(1) == 2 {
+				if _, err := w.CreateContact(leadgridtest.Fields{"full_name": "Ann Other", "email": "ann@example.community"}); err != nil {
+					t.Error(err)
+				}
+			}
+			return f.onRequest(r)
+		},
+	})
+	w.start(options())
+	w.done(w.write(`create_contact('Ann', email => 'ann@example.com')`))
+	if n := ran(w, "contacts.create"); n != 1 {
+		t.Errorf("it ran %d times", n)
+	}
+}
+
 // What another command made meanwhile is no evidence either, though it has the same name.
 func TestPromise10_WhatAnotherCommandMade(t *testing.T) {
 	t.Parallel()

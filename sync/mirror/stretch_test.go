@@ -136,7 +136,7 @@ func TestPromise6_NotesThatMovedToAnotherDossier(t *testing.T) {
 	}
 	f.stretch(mirror.Stretch{Sweep: 1, Last: "d2"}, notes(f.begin(), "d1", before...), notes(f.begin(), "d2"))
 	again := f.begin()
-	if applied := f.stretch(mirror.Stretch{Sweep: 2, Last: "d2"}, notes(f.begin(), "d1"), notes(again, "d2", after...)); applied.Changed != 20 || len(applied.Inserted) != 0 {
+	if applied := f.stretch(mirror.Stretch{Sweep: 2, Last: "d2"}, notes(again, "d2", after...)); applied.Changed != 20 || len(applied.Inserted) != 0 {
 		t.Errorf("%d notes changed and %d are new, want 20 and 0", applied.Changed, len(applied.Inserted))
 	}
 	f.want("where they are", f.one(`SELECT string_agg(DISTINCT dossier_id || ' ' || (_deleted_at IS NULL), ',') FROM notes`), "d2 true")

@@ -356,9 +356,12 @@ func (m *Mirror) merge(table *table, s *state, read *Read, sighting *sighting, a
 	if row.erased {
 		row.known = table.withoutPerson(row.known)
 	}
-	told := sighting.object()
-	if !read.single() {
-		told = uncut(told, row.known)
+	var told mappings.Object
+	if row.known != nil { // or else nobody asks what is in the bytes: most of what is told first is written as it came
+		told = sighting.object()
+		if !read.single() {
+			told = uncut(told, row.known)
+		}
 	}
 	// A row that went is back: no replica is so far behind, since rows go only when none can still hide their last change.
 	if row.exists && !row.deleted && isOlder(told, row.known) && !m.believeOlder(row.doubt, read) {

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/leadgrid-sync/leadgrid-sync/leadgridapi"
 )
 
@@ -31,6 +33,27 @@ func TestPromise8_OldKnowledgeIsReadAgain(t *testing.T) {
 		b.purse.receive(lot{share: Events, n: 1, start: now, until: now.Add(time.Hour)})
 		if ok, next, _ := b.try(now, Events); ok != c.want || !ok && !next.IsZero() {
 			t.Errorf("with knowledge %v old: %v, try again at %v", c.age, ok, next)
+		}
+	}
+}
+
+// What could not be told, because the database did not answer, is told the next time.
+func TestPromise8_WhatWasNotToldIsKept(t *testing.T) {
+	pool, err := pgxpool.New(t.Context(), "postgres:///nothing?host=/nowhere")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	b := New(pool, Options{})
+	b.observe(leadgridapi.Observation{Status: 200})
+	b.observe(leadgridapi.Observation{Status: 429, RetryAfter: time.Minute})
+	for name, exchange := range map[string]func() error{
+		"tell":  func() error { _, err := b.tell(t.Context(), pool); return err },
+		"leave": func() error { return b.leave(t.Context()) },
+		"lease": func() error { b.mu.Lock(); defer b.mu.Unlock(); return b.lease(t.Context()) },
+	} {
+		if err := exchange(); err == nil || len(b.purse.seen) != 2 || b.purse.seen[1].Status != 429 {
+			t.Errorf("after %s = %v, %v is still to be told", name, err, b.purse.seen)
 		}
 	}
 }

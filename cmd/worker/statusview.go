@@ -277,6 +277,7 @@ func (p *painter) sweeps() []sweepView {
 var kindNames = map[string]string{
 	"leadgrid_events":    "mirror what events point to",
 	"leadgrid_recheck":   "look again after events",
+	"leadgrid_list":      "read what the key could not",
 	"leadgrid_sweep":     "sweep",
 	"leadgrid_tick":      "see whether a sweep is due",
 	"leadgrid_retention": "forget what was kept long enough",

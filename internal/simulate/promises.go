@@ -89,7 +89,7 @@ func (r *run) onlyEvents(ctx context.Context) error {
 // eventJobs counts the jobs that still will read what events were about.
 func (r *run) eventJobs(ctx context.Context) (n int, err error) {
 	err = r.pool.QueryRow(ctx, `SELECT count(*) FROM leadgrid_queue.river_job
-		WHERE kind IN ('leadgrid_events', 'leadgrid_recheck') AND finalized_at IS NULL`).Scan(&n)
+		WHERE kind IN ('leadgrid_events', 'leadgrid_recheck', 'leadgrid_list') AND finalized_at IS NULL`).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count jobs: %w", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"math"
 
 	"github.com/riverqueue/river"
+
+	"github.com/leadgrid-sync/leadgrid-sync/mappings"
 )
 
 // The River queues of events. Nothing that may take long shares the first.
@@ -48,3 +50,18 @@ func (RecheckArgs) Kind() string { return "leadgrid_recheck" }
 
 // InsertOpts puts the job into RecheckQueue.
 func (RecheckArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{Queue: RecheckQueue} }
+
+// ListArgs asks for a dossier's notes or links that an event pointed to when the key was not allowed to read them. The job waits
+// until it is.
+type ListArgs struct {
+	List    mappings.Kind `json:"list"`
+	Dossier string        `json:"dossier"`
+}
+
+// Kind is stored with every job: it never changes.
+func (ListArgs) Kind() string { return "leadgrid_list" }
+
+// InsertOpts puts the job into RecheckQueue.
+func (ListArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: RecheckQueue, MaxAttempts: math.MaxInt16}
+}

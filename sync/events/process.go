@@ -44,16 +44,18 @@ type hint struct {
 
 // Report says what processing a flush did.
 type Report struct {
-	Flush    int64
-	Dossiers int // dossiers that its events name
-	Read     int // reads that were necessary
-	Changed  int // rows written
+	Flush      int64
+	ReceivedAt time.Time
+	Dossiers   int        // dossiers that its events name
+	Read       int        // reads that were necessary
+	Changed    int        // rows written
+	Unread     []ListArgs // lists that the key may not read
 }
 
 // Process reads every dossier that the flush's events name, unless a read that began after the flush (or after the replay that
 // asks for it again) has already covered it. It then calls done in the transaction that marks the flush as processed. After an
 // error it may be called again, and does not repeat finished reads.
-func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pgx.Tx, flush int64, receivedAt time.Time) error) (Report, error) {
+func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pgx.Tx, report Report) error) (Report, error) {
 	flush, receivedAt, err := p.find(ctx, args)
 	if err != nil {
 		return Report{}, err
@@ -66,6 +68,7 @@ func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pg
 		last, err := p.mirror.LastRead(ctx, kind, id)
 		return last.Number > since, err
 	})
+	report.ReceivedAt = receivedAt
 	if err != nil {
 		return report, err
 	}
@@ -77,7 +80,7 @@ func (p *Processor) Process(ctx context.Context, args FlushArgs, done func(tx pg
 		if err := p.settleStages(ctx, tx, flush); err != nil {
 			return err
 		}
-		return done(tx, flush, receivedAt)
+		return done(tx, report)
 	})
 }
 
@@ -186,6 +189,7 @@ func (p *Processor) readAll(ctx context.Context, flush int64, seen seenFunc) (Re
 	for _, r := range results {
 		report.Read += r.Read
 		report.Changed += r.Changed
+		report.Unread = append(report.Unread, r.Unread...)
 	}
 	if fatal != nil {
 		return report, fatal
@@ -248,7 +252,8 @@ func (p *Processor) read(ctx context.Context, flush int64, hint hint, seen seenF
 		report.Read++
 		result, err := list.read(ctx, hint.DossierID)
 		if scopeMissing(err) {
-			continue // the dossier itself is mirrored; the gate reports what the key may not read
+			report.Unread = append(report.Unread, ListArgs{list.kind, hint.DossierID}) // the dossier itself is mirrored
+			continue
 		}
 		if err != nil {
 			return report, err
@@ -256,6 +261,16 @@ func (p *Processor) read(ctx context.Context, flush int64, hint hint, seen seenF
 		report.Changed += result.Changed
 	}
 	return report, nil
+}
+
+// ReadList reads what a flush pointed to and left unread.
+func (p *Processor) ReadList(ctx context.Context, args ListArgs) (Report, error) {
+	read := p.observer.Links
+	if args.List == mappings.Notes {
+		read = p.observer.Notes
+	}
+	result, err := read(ctx, args.Dossier)
+	return Report{Dossiers: 1, Read: 1, Changed: result.Changed}, err
 }
 
 // LaggingError means that LeadGrid showed an older version of a dossier than is known, as a lagging replica does. The dossier

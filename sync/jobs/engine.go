@@ -151,9 +151,9 @@ func (e *Engine) workers(config Config, observer *observe.Observer, metrics *met
 		processor: events.NewProcessor(forEvents.WithReport(metrics.wrote(causeEvent)), fatal),
 		lag:       e.Mirror.Lag(), log: config.Log, metrics: metrics,
 	})
-	river.AddWorker(workers, &recheckWorker{
-		processor: events.NewProcessor(forEvents.WithReport(metrics.wrote(causeRecheck)), fatal), log: config.Log,
-	})
+	rechecks := events.NewProcessor(forEvents.WithReport(metrics.wrote(causeRecheck)), fatal)
+	river.AddWorker(workers, &recheckWorker{processor: rechecks, log: config.Log})
+	river.AddWorker(workers, &listWorker{processor: rechecks, log: config.Log})
 	river.AddWorker(workers, &sweepWorker{
 		sweeper: sweep.New(forSweeps, config.Sweep), stopping: e.stopping, log: config.Log, metrics: metrics,
 	})

@@ -397,7 +397,7 @@ func (w *world) followed(t *testing.T) {
 		var left int
 		err := w.pool.QueryRow(t.Context(), `
 			SELECT count(*) FROM leadgrid_queue.river_job
-			WHERE kind IN ('leadgrid_events', 'leadgrid_recheck') AND state <> 'completed'`).Scan(&left)
+			WHERE kind IN ('leadgrid_events', 'leadgrid_recheck', 'leadgrid_list') AND state <> 'completed'`).Scan(&left)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -453,6 +453,45 @@ func TestPromise6_DossierThatIsPutBackAsItWas(t *testing.T) {
 			w.wantEqual(t, oracle.Options{Ignore: []string{"contacts.dossier_count"}})
 		})
 	}
+}
+
+// What an event pointed to, and the key might not read, is read once it may.
+func TestPromise7_WhatTheKeyMightNotReadIsReadOnceItMay(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3, Links: 3, Notes: 3})
+	w.sync(t)
+	receiver, err := simulate.NewReceiver(w.pool, pgtest.Schemas.Queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(receiver.Close)
+	w.RegisterWebhook(receiver.URL, simulate.Secret)
+	w.SetKey(w.Key(), w.Organization, slices.DeleteFunc(slices.Clone(leadgridtest.Scopes), func(scope string) bool { return scope == "notes:read" })...)
+	for range 2 {
+		if _, err := w.AddNote(w.DossierIDs()[0], "Called", true); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.DrainWebhooks(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually.True(t, "the event to be processed", func() bool {
+			return count(t, w.pool, `SELECT count(*) FROM sync_flushes WHERE done_at IS NULL`) == 0
+		})
+	}
+	if n := count(t, w.pool, `SELECT count(*) FROM leadgrid_queue.river_job WHERE kind = 'leadgrid_list' AND finalized_at IS NULL`); n != 1 {
+		t.Errorf("%d jobs wait for the scope, want one for the dossier's notes", n)
+	}
+	w.SetKey(w.Key(), w.Organization, leadgridtest.Scopes...)
+	if err := w.engine.Gate.ProbeNow(t.Context()); err != nil { // instead of within a minute
+		t.Fatal(err)
+	}
+	eventually.True(t, "the notes to be read", func() bool {
+		return count(t, w.pool, `WITH woken AS (
+				UPDATE leadgrid_queue.river_job SET state = 'available', scheduled_at = now() WHERE kind = 'leadgrid_list' AND state = 'scheduled')
+			SELECT count(*) FROM leadgrid_queue.river_job WHERE kind = 'leadgrid_list' AND finalized_at IS NULL`) == 0
+	})
+	w.followed(t)
+	w.wantEqual(t, oracle.Options{Tables: []string{"dossiers", "notes", "dossier_contacts"}})
 }
 
 // wantHistory checks that every stage_changed event is in the stage history, exactly once.

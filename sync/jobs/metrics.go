@@ -26,6 +26,7 @@ import (
 var Kinds = map[string]string{
 	events.FlushArgs{}.Kind():   events.Queue,
 	events.RecheckArgs{}.Kind(): events.RecheckQueue,
+	events.ListArgs{}.Kind():    events.RecheckQueue,
 	sweep.Args{}.Kind():         sweepQueue,
 	tickArgs{}.Kind():           river.QueueDefault,
 	retentionArgs{}.Kind():      river.QueueDefault,

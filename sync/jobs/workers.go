@@ -33,10 +33,16 @@ type eventsWorker struct {
 
 func (w *eventsWorker) Work(ctx context.Context, job *river.Job[events.FlushArgs]) error {
 	var waited time.Duration
-	report, err := w.processor.Process(ctx, job.Args, func(tx pgx.Tx, flush int64, receivedAt time.Time) error {
-		waited = time.Since(receivedAt)
-		_, err := river.ClientFromContext[pgx.Tx](ctx).InsertTx(ctx, tx, events.RecheckArgs{Flush: flush},
-			&river.InsertOpts{ScheduledAt: receivedAt.Add(w.lag + time.Second), Metadata: tracing.Metadata(ctx)})
+	report, err := w.processor.Process(ctx, job.Args, func(tx pgx.Tx, report events.Report) error {
+		waited = time.Since(report.ReceivedAt)
+		again := river.InsertOpts{ScheduledAt: report.ReceivedAt.Add(w.lag + time.Second), Metadata: tracing.Metadata(ctx)}
+		later := []river.InsertManyParams{{Args: events.RecheckArgs{Flush: report.Flush}, InsertOpts: &again}}
+		once := again
+		once.UniqueOpts = river.UniqueOpts{ByArgs: true, ByState: activeStates}
+		for _, unread := range report.Unread {
+			later = append(later, river.InsertManyParams{Args: unread, InsertOpts: &once})
+		}
+		_, err := river.ClientFromContext[pgx.Tx](ctx).InsertManyTx(ctx, tx, later)
 		return err
 	})
 	if err == nil && waited > 0 {
@@ -57,6 +63,20 @@ type recheckWorker struct {
 func (w *recheckWorker) Work(ctx context.Context, job *river.Job[events.RecheckArgs]) error {
 	report, err := w.processor.Recheck(ctx, job.Args.Flush)
 	w.log.LogAttrs(ctx, level(err), "events rechecked", slog.Int64("flush", job.Args.Flush), slog.Int("read", report.Read),
+		slog.Int("changed", report.Changed), reason(err))
+	return forRiver(err)
+}
+
+// listWorker reads a list that the key was not allowed to read, once it is.
+type listWorker struct {
+	river.WorkerDefaults[events.ListArgs]
+	processor *events.Processor
+	log       *slog.Logger
+}
+
+func (w *listWorker) Work(ctx context.Context, job *river.Job[events.ListArgs]) error {
+	report, err := w.processor.ReadList(ctx, job.Args)
+	w.log.LogAttrs(ctx, level(err), "list read", slog.String("list", string(job.Args.List)), slog.String("dossier", job.Args.Dossier),
 		slog.Int("changed", report.Changed), reason(err))
 	return forRiver(err)
 }

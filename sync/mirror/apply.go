@@ -182,8 +182,11 @@ func (m *Mirror) applyAll(ctx context.Context, tx pgx.Tx, reads []Read) (applied
 	if s, err = m.load(ctx, tx, table, prepared); err != nil {
 		return nil, nil, err
 	}
-	if s.digest != m.digest {
+	switch {
+	case s.digest != m.digest:
 		return nil, nil, ErrOtherMapping
+	case s.rewound:
+		return nil, nil, ErrRewound
 	}
 	if err := table.loadKnown(ctx, tx, s.mayChange(prepared)); err != nil {
 		return nil, nil, err

@@ -18,6 +18,7 @@ type state struct {
 	now          time.Time
 	adopted      bool
 	organization *string
+	rewound      bool // the database knows no observation as late as the reads
 	rare         rare
 	parents      map[string]bool  // those that the mirror knows
 	gone         map[string]bool  // those of them that are marked as deleted
@@ -48,7 +49,8 @@ type doubt struct {
 // load locks the kind and reads, in one round trip, all that decides what may be written; in another one what is rare.
 func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Read) (*state, error) {
 	s := &state{shape: make(shape), learned: make(map[string]bool), parents: make(map[string]bool), gone: make(map[string]bool), listed: make(map[string]int64)}
-	oldest := slices.MinFunc(reads, func(a, b *Read) int { return cmp.Compare(a.Number, b.Number) }).Number
+	byNumber := func(a, b *Read) int { return cmp.Compare(a.Number, b.Number) }
+	oldest, newest := slices.MinFunc(reads, byNumber).Number, slices.MaxFunc(reads, byNumber).Number
 	keys := s.gather(reads)
 	lists := completeLists(reads)
 	batch := &pgx.Batch{}
@@ -56,8 +58,8 @@ func (m *Mirror) load(ctx context.Context, tx pgx.Tx, table *table, reads []*Rea
 	// behind it, as applying another mapping takes the same lock.
 	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, table.lock)
 	queueByIndex(batch, func() {
-		batch.Queue(whatThereIs, table.mapping.Kind, oldest).QueryRow(func(r pgx.Row) error {
-			return r.Scan(&s.digest, &s.now, &s.adopted, &s.organization, &s.rare.later, &s.rare.doubts, &s.rare.erasures)
+		batch.Queue(whatThereIs, table.mapping.Kind, oldest, newest).QueryRow(func(r pgx.Row) error {
+			return r.Scan(&s.digest, &s.rewound, &s.now, &s.adopted, &s.organization, &s.rare.later, &s.rare.doubts, &s.rare.erasures)
 		})
 		switch {
 		case len(lists) > 0:
@@ -125,7 +127,7 @@ func (t *table) loadRare(ctx context.Context, tx pgx.Tx, s *state, reads []*Read
 }
 
 const whatThereIs = `
-	SELECT (` + appliedMapping + `), now(), EXISTS (SELECT FROM sync_organization), (SELECT organization_id FROM sync_organization),
+	SELECT (` + appliedMapping + `), (SELECT last_value < $3 FROM observations), now(), EXISTS (SELECT FROM sync_organization), (SELECT organization_id FROM sync_organization),
 	       EXISTS (SELECT FROM sync_pages WHERE kind = $1 AND observation >= $2),
 	       EXISTS (SELECT FROM sync_doubts WHERE kind = $1), EXISTS (SELECT FROM erasures)`
 

@@ -32,6 +32,9 @@ var (
 	ErrUnproven = errors.New("nothing in this answer shows that it is about the mirrored organization")
 	// ErrOtherMapping means that another mapping was applied since this program started. Nothing was written.
 	ErrOtherMapping = errors.New("the mapping differs from the one applied last: run `worker migrate`, or restart with the other")
+	// ErrRewound means that the database no longer knows of the observation: it was restored, or failed over, to an earlier state.
+	// Nothing was written. The read must be done again: its number would make later reads look older.
+	ErrRewound = errors.New("the database went back to before this read")
 )
 
 // Options configures a Mirror. The zero value is right for production.

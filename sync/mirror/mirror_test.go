@@ -107,6 +107,48 @@ func (f *fixture) want(what, got, want string) {
 	}
 }
 
+// A database that was restored to an earlier state while a read was under way gives its number to later reads once more.
+func TestPromise4_ReadFromBeforeARestoreIsDoneAgain(t *testing.T) {
+	f := newFixture(t)
+	f.apply(get(f.begin(), `{"id":"d","name":"restored"}`))
+	f.exec(`INSERT INTO sync_doubts (kind, parent, id, reason, observation) VALUES ('dossiers', '', 'd', 'gone', 1)`)
+	before := f.one(`SELECT last_value::text FROM observations`)
+	for range 10 {
+		f.begin()
+	}
+	underWay := f.begin()
+	f.exec(`SELECT setval('observations', $1::text::bigint)`, before)
+	for what, finish := range map[string]func(tx pgx.Tx) error{
+		"an object": func(tx pgx.Tx) error {
+			_, err := f.Apply(t.Context(), tx, get(underWay, `{"id":"d","name":"under way"}`))
+			return err
+		},
+		"an empty list": func(tx pgx.Tx) error {
+			page := mirror.Read{Observation: underWay, Kind: mappings.Notes, Endpoint: mirror.ListNotes, Whole: true}
+			_, err := f.ApplyComplete(t.Context(), tx, mirror.Complete{Kind: mappings.Notes, Parent: "d", First: underWay, Pages: []mirror.Read{page}})
+			return err
+		},
+		"a 404": func(tx pgx.Tx) error {
+			_, err := f.NotFound(t.Context(), tx, mappings.Dossiers, "d", underWay)
+			return err
+		},
+		"a note": func(tx pgx.Tx) error {
+			return f.NoteRead(t.Context(), tx, mirror.LedgerTail, "d", underWay)
+		},
+		"a tombstone": func(tx pgx.Tx) error {
+			_, err := f.Tombstone(t.Context(), tx, mappings.Dossiers, []string{"d"}, underWay)
+			return err
+		},
+	} {
+		if err := f.InTx(t.Context(), finish); !errors.Is(err, mirror.ErrRewound) {
+			t.Errorf("%s: %v, want ErrRewound", what, err)
+		}
+	}
+	f.want("reads in the ledger that nothing can follow", f.one(`SELECT count(*)::text FROM sync_reads WHERE observation >= $1`, underWay.Number), "0")
+	f.apply(get(f.begin(), `{"id":"d","name":"read again"}`))
+	f.want("name", f.one(`SELECT name FROM dossiers WHERE _deleted_at IS NULL`), "read again")
+}
+
 func TestPromise4_OlderReadThatFinishesLaterIsRefused(t *testing.T) {
 	for _, first := range []string{"GET", "list"} {
 		for _, second := range []string{"GET", "list"} {

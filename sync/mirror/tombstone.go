@@ -47,6 +47,7 @@ func WithoutNestedLoops(ctx context.Context, tx pgx.Tx) error {
 func (m *Mirror) NotFound(ctx context.Context, tx pgx.Tx, kind mappings.Kind, id string, o Observation) (confirmed bool, err error) {
 	t := m.tables[kind]
 	batch := &pgx.Batch{}
+	queueKnown(batch, o)
 	queueRead(batch, string(kind), id, o)
 	queueRead(batch, LedgerMissing(kind), id, o)
 	batch.Queue(`
@@ -117,6 +118,7 @@ func (m *Mirror) Tombstone(ctx context.Context, tx pgx.Tx, kind mappings.Kind, i
 		}
 	}
 	batch := &pgx.Batch{}
+	queueKnown(batch, o)
 	batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, m.tables[kind].lock)
 	for _, child := range children[kind] {
 		batch.Queue(`SELECT pg_advisory_xact_lock($1, $2)`, lockSpace, m.tables[child.kind].lock)

@@ -117,9 +117,21 @@ func queueRead(batch *pgx.Batch, kind, id string, o Observation) {
 		WHERE sync_reads.observation < excluded.observation`, kind, id, o.Number, o.BeganAt)
 }
 
+// queueKnown makes the batch fail with ErrRewound if the database does not know of the observation.
+func queueKnown(batch *pgx.Batch, o Observation) {
+	batch.Queue(`SELECT last_value < $1 FROM observations`, o.Number).QueryRow(func(r pgx.Row) error {
+		var rewound bool
+		if err := r.Scan(&rewound); err != nil || !rewound {
+			return err
+		}
+		return ErrRewound
+	})
+}
+
 // NoteRead puts a finished read into the ledger that had no object to apply: a 404, or the complete list of a parent.
 func (m *Mirror) NoteRead(ctx context.Context, tx pgx.Tx, kind string, id string, o Observation) error {
 	batch := &pgx.Batch{}
+	queueKnown(batch, o)
 	queueRead(batch, kind, id, o)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("note read of %s %s: %w", kind, id, err)

@@ -100,6 +100,6 @@ func (p *program) printCertificate(c mirror.Certificate) {
 		fmt.Fprintln(p.out, "decide about those that were kept, and run this again with --with-dossiers or --with-dossiers=ID,ID")
 	}
 	if c.UnderWay > 0 {
-		fmt.Fprintf(p.out, "\n%d write-back commands about them are being sent right now: run this again when they have ended\n", c.UnderWay)
+		fmt.Fprintf(p.out, "\n%d write-back commands about them are being sent right now: what they hold goes when they end\n", c.UnderWay)
 	}
 }

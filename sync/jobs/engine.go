@@ -157,7 +157,7 @@ func (e *Engine) workers(config Config, observer *observe.Observer, metrics *met
 	river.AddWorker(workers, &sweepWorker{
 		sweeper: sweep.New(forSweeps, config.Sweep), stopping: e.stopping, log: config.Log, metrics: metrics,
 	})
-	river.AddWorker(workers, &tickWorker{pool: config.Pool, interval: config.Sweep.Interval})
+	river.AddWorker(workers, &tickWorker{pool: config.Pool, interval: config.Sweep.Interval, lag: e.Mirror.Lag()})
 	river.AddWorker(workers, &retentionWorker{pool: config.Pool, limits: config.Retention, log: config.Log})
 	return workers
 }

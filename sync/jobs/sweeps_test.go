@@ -348,6 +348,43 @@ func TestScheduledSweepsReadWhereChangeIsLikely(t *testing.T) {
 	w.wantEqual(t, oracle.Options{})
 }
 
+// LeadGrid has no GET for a note: one whose event does not say of which dossier it is is found by reading all notes.
+func TestANoteOfAnUnknownDossierBringsTheNotesForward(t *testing.T) {
+	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
+	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3, Links: 3, Notes: 3})
+	w.sync(t)
+	look := func() {
+		t.Helper()
+		inserted, err := w.engine.River.Insert(t.Context(), tick{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually.True(t, "the look to end", func() bool {
+			return count(t, w.pool, fmt.Sprintf(`SELECT count(*) FROM leadgrid_queue.river_job WHERE id = %d AND finalized_at IS NOT NULL`, inserted.Job.ID)) == 1
+		})
+	}
+	asked := func() int64 { return count(t, w.pool, `SELECT count(*) FROM sync_sweeps WHERE resources = '{notes}'`) }
+	look()
+	if n := asked(); n != 0 {
+		t.Fatalf("%d sweeps of notes before any event", n)
+	}
+	if _, err := w.AddNote(w.DossierIDs()[0], "Called", true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.pool.Exec(t.Context(), `INSERT INTO webhook_events (digest, id, type, flush) VALUES ('x', 'evt', 'note.created', nextval('observations'))`); err != nil {
+		t.Fatal(err)
+	}
+	eventually.True(t, "the notes to be asked for", func() bool { look(); return asked() == 1 })
+	eventually.True(t, "the notes to be read", func() bool {
+		return count(t, w.pool, `SELECT count(*) FROM sync_sweeps WHERE state <> 'done'`) == 0
+	})
+	w.wantEqual(t, oracle.Options{})
+	look()
+	if n := asked(); n != 1 {
+		t.Errorf("%d sweeps of notes for one event", n)
+	}
+}
+
 // wantFreshAsOfOldestRead checks that links and notes claim to be complete as of no later than any dossier's were read.
 func (w *world) wantFreshAsOfOldestRead(t *testing.T) {
 	t.Helper()

@@ -145,10 +145,11 @@ type tickWorker struct {
 	river.WorkerDefaults[tickArgs]
 	pool     *pgxpool.Pool
 	interval time.Duration
+	lag      time.Duration
 }
 
 // Work asks for a scheduled sweep when the last one ended long enough ago, and for a full one where there never was one.
-// Sweeps of some resources only do not count.
+// Sweeps of some resources only do not count. It asks for all notes when an event told of one without saying of which dossier.
 func (w *tickWorker) Work(ctx context.Context, _ *river.Job[tickArgs]) error {
 	client := river.ClientFromContext[pgx.Tx](ctx)
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
@@ -164,8 +165,15 @@ func (w *tickWorker) Work(ctx context.Context, _ *river.Job[tickArgs]) error {
 		if err != nil {
 			return fmt.Errorf("look whether a sweep is due: %w", err)
 		}
-		if open || !due {
+		if open {
 			return nil
+		}
+		if !due {
+			unplaced, err := w.unplacedNotes(ctx, tx)
+			if err == nil && unplaced {
+				_, err = RequestSweep(ctx, tx, client, sweep.Full, []string{"notes"}, false)
+			}
+			return err
 		}
 		kind := sweep.Scheduled
 		if !everFull {
@@ -174,6 +182,23 @@ func (w *tickWorker) Work(ctx context.Context, _ *river.Job[tickArgs]) error {
 		_, err = RequestSweep(ctx, tx, client, kind, nil, false)
 		return err
 	})
+}
+
+// unplacedNotes reports whether an event told of a note of an unknown dossier after all notes were read last: LeadGrid has no GET
+// for a note. All notes are read at most once an interval for that.
+func (w *tickWorker) unplacedNotes(ctx context.Context, tx pgx.Tx) (unplaced bool, err error) {
+	err = tx.QueryRow(ctx, `
+		SELECT EXISTS (
+			SELECT FROM webhook_events WHERE type = 'note.created' AND dossier_id IS NULL AND received_at + $2::interval <= now()
+			AND received_at + $2::interval > (SELECT max(started_at) FROM sync_sweeps WHERE kind = 'full' AND state = 'done' AND 'notes' = ANY (resources))
+		) AND NOT EXISTS (
+			SELECT FROM sync_sweeps WHERE kind = 'full' AND resources = '{notes}'
+			AND (state IN ('queued', 'running') OR requested_at > now() - $1::interval)
+		)`, w.interval, w.lag).Scan(&unplaced)
+	if err != nil {
+		return false, fmt.Errorf("look for notes of unknown dossiers: %w", err)
+	}
+	return unplaced, nil
 }
 
 // RequestSweep asks for a sweep and inserts the job that runs it, in the caller's transaction. If just that has been asked for and

@@ -65,7 +65,7 @@ type Certificate struct {
 	Removed  []Removed `json:"removed"`
 	// Dossiers lists the dossiers that seem to be about the same person.
 	Dossiers []DossierAbout `json:"dossiers"`
-	// UnderWay counts write-back commands about them that were left alone because they are just being sent.
+	// UnderWay counts write-back commands about them that are just being sent: they are emptied when they end.
 	UnderWay int `json:"commands_under_way"`
 }
 

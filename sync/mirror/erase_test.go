@@ -71,6 +71,20 @@ func TestPromise6_DossierThatComesBackIsWhole(t *testing.T) {
 	}
 }
 
+// A command that is being sent while its person is erased is emptied when it ends, whatever LeadGrid answers.
+func TestPromise11_AnswerThatComesAfterTheErasure(t *testing.T) {
+	f := newFixture(t)
+	f.apply(mirror.Read{Observation: f.begin(), Kind: mappings.Contacts, Endpoint: mirror.GetContact, Whole: true, Proven: true,
+		Objects: []json.RawMessage{json.RawMessage(`{"id":"con_1","full_name":"Ana Peeters"}`)}})
+	f.exec(`INSERT INTO commands (operation, state, contact_id, arguments)
+		VALUES ('update_contact', 'sending', 'con_1', '{"full_name":"Ana Peeters"}'), ('update_contact', 'sending', 'other', '{"city":"Gent"}')`)
+	f.erase("con_1")
+	f.want("while it is being sent", f.one(`SELECT arguments ->> 'full_name' FROM commands WHERE contact_id = 'con_1'`), "Ana Peeters")
+	f.exec(`UPDATE commands SET state = 'done', result = '{"full_name":"Ana Peeters"}', error = 'Ana Peeters', evidence = '{"a":"Ana Peeters"}'`)
+	f.want("once it has ended", f.one(`SELECT concat_ws(', ', arguments, result, error, evidence) FROM commands WHERE contact_id = 'con_1'`), "{}, erased")
+	f.want("another person's", f.one(`SELECT result ->> 'full_name' FROM commands WHERE contact_id = 'other'`), "Ana Peeters")
+}
+
 // A person's name stands in JSON as JSON writes it, and whatever the database's locale takes for lower case is the same on
 // both sides.
 func TestPromise11_ErasedAsJSONWritesThem(t *testing.T) {

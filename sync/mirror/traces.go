@@ -89,8 +89,8 @@ func eraseOddities(ctx context.Context, tx pgx.Tx, p *people, certificate *Certi
 	return nil
 }
 
-// eraseCommands empties the write-back commands about them. Those not yet sent are refused; those just being sent are left alone,
-// and counted.
+// eraseCommands empties the write-back commands about them. Those not yet sent are refused; those just being sent are counted, and
+// emptied when they end.
 func eraseCommands(ctx context.Context, tx pgx.Tx, p *people, certificate *Certificate) error {
 	words := p.wordsAndIDs()
 	about := `(contact_id = ANY ($2) OR leadgrid_id = ANY ($2) OR number IN (` +
@@ -118,10 +118,11 @@ func eraseCommands(ctx context.Context, tx pgx.Tx, p *people, certificate *Certi
 	if _, err := tx.Exec(ctx, `DELETE FROM command_queue WHERE number = ANY ($1)`, numbers); err != nil {
 		return fmt.Errorf("commands: %w", err)
 	}
-	err = tx.QueryRow(ctx, `SELECT count(*) FROM commands WHERE state IN ('sending', 'unknown') AND `+about, words, p.ids).Scan(&certificate.UnderWay)
+	tag, err = tx.Exec(ctx, `UPDATE commands SET _erase = true WHERE state IN ('sending', 'unknown') AND `+about, words, p.ids)
 	if err != nil {
 		return fmt.Errorf("commands: %w", err)
 	}
+	certificate.UnderWay = int(tag.RowsAffected())
 	return nil
 }
 

@@ -126,8 +126,8 @@ func eraseCommands(ctx context.Context, tx pgx.Tx, p *people, certificate *Certi
 	return nil
 }
 
-// eraseJobs cleans the queue. Our jobs' arguments are only numbers, ids and hashes, and their errors only ids and statuses, but somebody may have
-// added jobs by hand, or a driver's error may quote data.
+// eraseJobs cleans the queue. Our jobs' arguments are only numbers, ids and hashes, and their errors only ids and statuses, but
+// somebody may have added jobs by hand, or a driver's error may quote data.
 func (m *Mirror) eraseJobs(ctx context.Context, tx pgx.Tx, p *people, certificate *Certificate) error {
 	if m.queue == "" {
 		return nil

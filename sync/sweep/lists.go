@@ -159,10 +159,10 @@ func (w *Sweeper) clearPool(ctx context.Context, s *Sweep) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = w.observer.Apply(ctx, mirror.Read{
+	applied, err := w.observer.Apply(ctx, mirror.Read{
 		Observation: at, Kind: mappings.Contacts, Endpoint: mirror.ListContactsByPool, Objects: objects, Proven: true,
 	}, false, w.saving(ctx, s))
-	return len(ids) < 1000, err
+	return len(ids) < 1000 && applied.Stale == 0, err // a GET that overtook this has told nothing of the pool
 }
 
 // poolless finds contacts that have a pool and that only the unfiltered list has shown in this sweep.

@@ -372,12 +372,7 @@ func TestPromise7_EqualFromEventsAlone(t *testing.T) {
 			}}, jobs.Config{Lag: habits.ReplicaLag + 200*time.Millisecond})
 			w.Seed(leadgridtest.Size{Dossiers: 30, Contacts: 30, Links: 30, Notes: 40})
 			w.sync(t)
-			receiver, err := simulate.NewReceiver(w.pool, pgtest.Schemas.Queue)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(receiver.Close)
-			w.RegisterWebhook(receiver.URL, simulate.Secret)
+			w.receive(t)
 
 			w.Stir(150, "dossier.create", "dossier.update", "dossier.move", "dossier.archive", "dossier.restore", "note.add")
 			w.followed(t)
@@ -385,6 +380,17 @@ func TestPromise7_EqualFromEventsAlone(t *testing.T) {
 			w.wantHistory(t)
 		})
 	}
+}
+
+// receive has LeadGrid's webhooks sent to a receiver.
+func (w *world) receive(t *testing.T) {
+	t.Helper()
+	receiver, err := simulate.NewReceiver(w.pool, pgtest.Schemas.Queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(receiver.Close)
+	w.RegisterWebhook(receiver.URL, simulate.Secret)
 }
 
 // followed waits until every event has been sent, processed and rechecked.
@@ -439,12 +445,7 @@ func TestPromise6_DossierThatIsPutBackAsItWas(t *testing.T) {
 					t.Fatalf("the sweep ended %s: %v", s.State, s.Message)
 				}
 			case "event":
-				receiver, err := simulate.NewReceiver(w.pool, pgtest.Schemas.Queue)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(receiver.Close)
-				w.RegisterWebhook(receiver.URL, simulate.Secret)
+				w.receive(t)
 				if err := putBack(); err != nil {
 					t.Fatal(err)
 				}
@@ -460,12 +461,7 @@ func TestPromise7_WhatTheKeyMightNotReadIsReadOnceItMay(t *testing.T) {
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3, Links: 3, Notes: 3})
 	w.sync(t)
-	receiver, err := simulate.NewReceiver(w.pool, pgtest.Schemas.Queue)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(receiver.Close)
-	w.RegisterWebhook(receiver.URL, simulate.Secret)
+	w.receive(t)
 	w.SetKey(w.Key(), w.Organization, slices.DeleteFunc(slices.Clone(leadgridtest.Scopes), func(scope string) bool { return scope == "notes:read" })...)
 	for range 2 {
 		if _, err := w.AddNote(w.DossierIDs()[0], "Called", true); err != nil {

@@ -36,7 +36,7 @@ test: withpg ## run all tests, on a Postgres of their own
 	@set -e; proofs='/(internal/simulate|internal/crash|sync/budget)$$'; all=$$($(GO) list $(PACKAGES)); \
 	rest=$$(echo "$$all" | grep -vE "$$proofs" || true); proofs=$$(echo "$$all" | grep -E "$$proofs" || true); \
 	if [ -n "$$rest" ]; then $(WITHPG) $(GO) test $(RACE) -count=1 -p 3 $(TESTFLAGS) $$rest; fi; \
-	if [ -n "$$proofs" ]; then $(WITHPG) $(GO) test -count=1 $(TESTFLAGS) $$proofs; fi
+	if [ -n "$$proofs" ]; then $(WITHPG) $(GO) test -count=1 -p 3 $(TESTFLAGS) $$proofs; fi
 
 .PHONY: lint
 lint: ## check style, likely mistakes and who imports whom

@@ -105,6 +105,7 @@ func (w *world) wantEqual(t *testing.T, options oracle.Options) {
 }
 
 func TestPromise6_EqualAfterASync(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 250, Contacts: 300, Links: 300, Notes: 700, Odd: 0.05})
 	if s := w.sync(t); s.State != sweep.Done {
@@ -115,6 +116,7 @@ func TestPromise6_EqualAfterASync(t *testing.T) {
 
 // LeadGrid serves ten rows a page, and says in meta that it serves what was asked for.
 func TestPromise6_PagesSmallerThanTold(t *testing.T) {
+	t.Parallel()
 	for _, total := range []string{"exact", "drifting", "missing"} {
 		t.Run(total, func(t *testing.T) {
 			t.Parallel()
@@ -141,6 +143,7 @@ func TestPromise6_PagesSmallerThanTold(t *testing.T) {
 
 // However few they are: a list that shows none of the rows that the mirror holds deletes none of them.
 func TestPromise5_AllGoneIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 4, Links: 3})
 	w.sync(t)
@@ -160,6 +163,7 @@ func TestPromise5_AllGoneIsNotBelieved(t *testing.T) {
 
 // A list that shares no id with the mirror is no better than an empty one, however often it is read.
 func TestPromise5_AllReplacedIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"dossiers", "contacts", "flows"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -226,6 +230,7 @@ func (w *world) replace(t *testing.T, kind, id string) {
 
 // What a sweep stopped at stays, however much there is beside it later, until it is accepted.
 func TestPromise5_MissingIsHeldUntilAccepted(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Contacts: 120})
 	w.sync(t)
@@ -253,6 +258,7 @@ func TestPromise5_MissingIsHeldUntilAccepted(t *testing.T) {
 
 // Who asks for links alone is told of dossiers that are gone, and not that all is equal.
 func TestPromise6_LinksOfAGoneDossierAreNotCalledEqual(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3, Links: 3, Notes: 3})
 	w.sync(t)
@@ -269,6 +275,7 @@ func TestPromise6_LinksOfAGoneDossierAreNotCalledEqual(t *testing.T) {
 }
 
 func TestPromise6_ThinListsClearNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{Settings: leadgridtest.Settings{
 		Habits: leadgridtest.Habits{ListOmits: leadgridtest.ThinRows},
 	}}, jobs.Config{})
@@ -294,6 +301,7 @@ func TestPromise6_ThinListsClearNothing(t *testing.T) {
 // LeadGrid leaves nulls out, so that a field which the list hides may be missing in the GETs that are compared with it as well. That
 // it spells out the null of a field that nobody knows shows nothing.
 func TestPromise6_AFieldThatOnlyAnotherRowHasIsNotTakenForNull(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{Settings: leadgridtest.Settings{
 		Habits: leadgridtest.Habits{ListOmits: []string{"contacts.notes"}, OmitNulls: true, UnknownFields: true},
 	}}, jobs.Config{})
@@ -313,6 +321,7 @@ func TestPromise6_AFieldThatOnlyAnotherRowHasIsNotTakenForNull(t *testing.T) {
 }
 
 func TestPromise12_OneObjectThatFailsDoesNotHoldTheSyncUp(t *testing.T) {
+	t.Parallel()
 	var poison atomic.Value
 	poison.Store("")
 	w := newWorld(t, leadgridtest.Options{OnRequest: func(r leadgridtest.Request) leadgridtest.Fault {
@@ -339,6 +348,7 @@ func TestPromise12_OneObjectThatFailsDoesNotHoldTheSyncUp(t *testing.T) {
 }
 
 func TestPromise6_EqualAfterASyncWithAwkwardHabits(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{Settings: leadgridtest.Settings{
 		Habits: leadgridtest.Habits{
 			IDs: "awkward", HideArchived: true, ListOmits: leadgridtest.ThinRows, RetryAfter: "date", OmitNulls: true,
@@ -355,6 +365,7 @@ func TestPromise6_EqualAfterASyncWithAwkwardHabits(t *testing.T) {
 }
 
 func TestPromise7_EqualFromEventsAlone(t *testing.T) {
+	t.Parallel()
 	for name, habits := range map[string]leadgridtest.Habits{
 		"whole payloads":  {},
 		"ids alone":       {WebhookData: "ids", Redelivery: "new-id", UpdatedOn: []string{"field"}},
@@ -414,6 +425,7 @@ func (w *world) followed(t *testing.T) {
 // A dossier that was removed, and is put back as it was before its last change, is back, with what it holds: after a sync, and
 // after its event.
 func TestPromise6_DossierThatIsPutBackAsItWas(t *testing.T) {
+	t.Parallel()
 	for _, by := range []string{"sync", "scheduled sweep", "event"} {
 		t.Run(by, func(t *testing.T) {
 			w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
@@ -458,6 +470,7 @@ func TestPromise6_DossierThatIsPutBackAsItWas(t *testing.T) {
 
 // What an event pointed to, and the key might not read, is read once it may.
 func TestPromise7_WhatTheKeyMightNotReadIsReadOnceItMay(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3, Links: 3, Notes: 3})
 	w.sync(t)
@@ -507,6 +520,7 @@ func (w *world) wantHistory(t *testing.T) {
 
 // A contact that a command deletes is marked as deleted without anybody's asking for a sweep.
 func TestPromise5_DeletedByCommandIsSwept(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{Writeback: writeback.Options{Pause: 50 * time.Millisecond}})
 	w.Seed(leadgridtest.Size{Dossiers: 5, Contacts: 10, Links: 10})
 	if s := w.sync(t); s.State != sweep.Done {

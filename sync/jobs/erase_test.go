@@ -169,6 +169,7 @@ func (w *world) keepHistory(t *testing.T) {
 }
 
 func TestPromise11_ErasedIsGoneFromEveryTable(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.keepHistory(t)
 	w.Seed(leadgridtest.Size{Dossiers: 20, Contacts: 30, Links: 25, Notes: 20})
@@ -249,6 +250,7 @@ func TestPromise11_ErasedIsGoneFromEveryTable(t *testing.T) {
 }
 
 func TestPromise11_GoneFromLeadGridIsErased(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.keepHistory(t)
 	w.Seed(leadgridtest.Size{Dossiers: 20, Contacts: 30, Links: 25, Notes: 20})

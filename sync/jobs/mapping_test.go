@@ -28,6 +28,7 @@ notes:
 // TestPromise12_MappedOutLandsNowhere brings the planted person in under a mapping that keeps out what they are called,
 // once before the mapping (worker migrate takes it out) and once under it.
 func TestPromise12_MappedOutLandsNowhere(t *testing.T) {
+	t.Parallel()
 	mapping, err := mappings.Parse([]byte(strictFile), "not a real key, only long")
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 // TestReplayReadsAgain damages a row in a way no read since could notice, and lets a replay heal it, once with the flush
 // known and once after retention has forgotten it.
 func TestReplayReadsAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 5, Contacts: 5, Links: 3, Notes: 5})
 	w.sync(t)

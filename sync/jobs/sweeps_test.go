@@ -20,6 +20,7 @@ import (
 )
 
 func TestPromise8_AnOverdueSweepGetsALargerShare(t *testing.T) {
+	t.Parallel()
 	w := prepareWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 20})
 	id := w.request(t, sweep.Full)
@@ -40,6 +41,7 @@ func TestPromise8_AnOverdueSweepGetsALargerShare(t *testing.T) {
 
 // Not one step of the sweep can end while LeadGrid is silent.
 func TestASweepMakesRoomForAStop(t *testing.T) {
+	t.Parallel()
 	silent := leadgridtest.Settings{Faults: leadgridtest.Faults{HangBefore: 1, HangFor: time.Hour}}
 	w := prepareWorld(t, leadgridtest.Options{Settings: silent}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 20, Notes: 20})
@@ -69,6 +71,7 @@ func TestASweepMakesRoomForAStop(t *testing.T) {
 }
 
 func TestASweepThatNobodyWorksOnHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
 	w := prepareWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 5})
 	older := w.request(t, sweep.Full)
@@ -98,6 +101,7 @@ func TestASweepThatNobodyWorksOnHoldsUpNoOther(t *testing.T) {
 // A note, link or stage is missing, and before a second read can say so, what it belonged to is removed as well: that says 404
 // from then on, and can settle nothing.
 func TestADoubtIsNotAskedAboutForEver(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"notes", "dossier_contacts", "stages"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -159,6 +163,7 @@ func TestADoubtIsNotAskedAboutForEver(t *testing.T) {
 // For a moment, while a full sweep reads the links or notes of dossiers, or the stages of flows, another organization is behind
 // the key: everything is 404 then, and nothing of that may be believed.
 func TestPromise6_AnotherOrganizationForAMoment(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		operation string
 		requests  int32 // after which it is the right one again; 0 for when the mistake has been noticed
@@ -209,6 +214,7 @@ func (w *world) request(t *testing.T, kind sweep.Kind, resources ...string) int6
 
 // Whoever asks again before a sweep has begun is served by that one: interrupted syncs must not pile up.
 func TestWhatWaitsIsNotAskedForTwice(t *testing.T) {
+	t.Parallel()
 	w := prepareWorld(t, leadgridtest.Options{}, jobs.Config{})
 	part := w.request(t, sweep.Full, "links")
 	first := w.request(t, sweep.Full)
@@ -284,6 +290,7 @@ func (w *world) asked(n int) map[string]int {
 }
 
 func TestScheduledSweepsReadWhereChangeIsLikely(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 40, Contacts: 10})
 	ids, contact := w.DossierIDs(), w.ContactIDs()[0]
@@ -350,6 +357,7 @@ func TestScheduledSweepsReadWhereChangeIsLikely(t *testing.T) {
 
 // LeadGrid has no GET for a note: one whose event does not say of which dossier it is is found by reading all notes.
 func TestANoteOfAnUnknownDossierBringsTheNotesForward(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, leadgridtest.Options{}, jobs.Config{})
 	w.Seed(leadgridtest.Size{Dossiers: 3, Contacts: 3, Links: 3, Notes: 3})
 	w.sync(t)

@@ -47,7 +47,7 @@ func (p *program) commandsCommand() *cobra.Command {
 		Use:   "settle ID",
 		Short: "Settle a command whose outcome is unknown",
 		Long:  "Settle a command whose outcome is unknown, after looking in LeadGrid whether it was carried out.",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneID("the command"),
 		RunE:  does(func(ctx context.Context, args []string) error { return p.settleCommand(ctx, args[0], decision) }),
 	}
 	settle.Flags().StringVar(&decision.Done, "done", "", "it was carried out, and this is the id of what LeadGrid made or changed")

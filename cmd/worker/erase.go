@@ -28,7 +28,7 @@ func (p *program) eraseCommand() *cobra.Command {
 			"now on. Ids and times stay. In LeadGrid nothing changes: delete the contact there as well.\n" +
 			"Dossiers about the same person are listed; --with-dossiers erases them too, notes included, and\n" +
 			"--with-dossiers=ID,ID only those.",
-		Args: cobra.ExactArgs(1),
+		Args: oneID("the contact"),
 		RunE: does(func(ctx context.Context, args []string) error {
 			erasure := mirror.Erasure{Contacts: args, Reason: mirror.ErasedByCommand, WithDossiers: len(dossiers) > 0}
 			if len(dossiers) > 0 && dossiers[0] != "all" {
@@ -74,7 +74,7 @@ func (p *program) erase(ctx context.Context, erasure mirror.Erasure, asJSON bool
 func (p *program) printCertificate(c mirror.Certificate) {
 	fmt.Fprintf(p.out, "contact %s was erased at %s, and will not come back\n\n", strings.Join(c.Contacts, ", "), c.ErasedAt.UTC().Format(time.RFC3339))
 	if len(c.Removed) == 0 {
-		fmt.Fprintln(p.out, "nothing about them was found")
+		fmt.Fprintln(p.out, "nothing about them was found: if that is a surprise, look whether the id is right")
 	} else {
 		grid := newGrid(p.out, "table", "rows", "what left them")
 		grid.SetColumnConfigs(numbers(2))

@@ -126,6 +126,16 @@ func (p *program) commands() *cobra.Command {
 	return root
 }
 
+// oneID checks that a command got one id, and says whose otherwise.
+func oneID(whose string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("give one id, that of %s: %s", whose, cmd.UseLine())
+		}
+		return nil
+	}
+}
+
 // does makes a command of work, and marks its errors as ran.
 func does(work func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {

@@ -107,7 +107,7 @@ func TestEraseContact(t *testing.T) {
 	}
 	w.run(t, "sync", "--wait").want(t, 0, equal)
 
-	w.run(t, "erase", "contact").want(t, exitUsage, "accepts 1 arg")
+	w.run(t, "erase", "contact").want(t, exitUsage, "give one id, that of the contact: worker erase contact ID")
 	w.run(t, "erase", "contact", "nobody").want(t, 0, "nothing about them was found")
 	first := w.run(t, "erase", "contact", contact)
 	first.want(t, 0, "contact "+contact+" was erased at ")
@@ -155,7 +155,7 @@ func TestReplay(t *testing.T) {
 	}
 	w.run(t, "replay").want(t, exitUsage, "say since when")
 	w.run(t, "replay", "--since", "yesterday").want(t, exitUsage, `--since "yesterday" is neither a time like`)
-	w.run(t, "replay", "--since", "1h", "--type", "note.created").want(t, 0, "0 events received since")
+	w.run(t, "replay", "--since", "1h", "--type", "note.created").want(t, 0, `no event of type "note.created" is kept`)
 	w.run(t, "replay", "--since", "1h", "--json").want(t, 0, `"events":1`)
 	eventually.True(t, "the replay to heal the row", func() bool {
 		return w.one(t, `SELECT count(*)::text FROM dossiers WHERE name = 'somebody else'`) == "0"

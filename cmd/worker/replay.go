@@ -63,6 +63,10 @@ func (p *program) replay(ctx context.Context, options replayOptions) error {
 	if options.json {
 		return json.NewEncoder(p.out).Encode(replayed)
 	}
+	if replayed.Events == 0 && options.eventType != "" {
+		fmt.Fprintf(p.out, "no event of type %q is kept from since %s: look whether the type is right\n", options.eventType, since.UTC().Format(time.RFC3339))
+		return nil
+	}
 	fmt.Fprintf(p.out, "%s events received since %s will be processed again; `worker status` shows how many still wait\n",
 		number(replayed.Events), since.UTC().Format(time.RFC3339))
 	return nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,7 +44,14 @@ With --wait it works on the sweep itself, beside a running worker or without one
   7    a list kept changing while it was read, or LeadGrid failed time and again to give something
   130  interrupted; the sweep goes on where it was as soon as a worker runs`,
 		ValidArgs: sweep.ResourceNames,
-		Args:      cobra.OnlyValidArgs,
+		Args: func(_ *cobra.Command, names []string) error {
+			for _, name := range names {
+				if !slices.Contains(sweep.ResourceNames, name) {
+					return fmt.Errorf("there is no resource %q: there are %s", name, strings.Join(sweep.ResourceNames, ", "))
+				}
+			}
+			return nil
+		},
 		RunE: does(func(ctx context.Context, args []string) error {
 			options.resources = args
 			return p.sync(ctx, options)

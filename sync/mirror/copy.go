@@ -7,6 +7,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -114,8 +115,9 @@ const jsonbVersion = 1
 // sinceEpoch is how Postgres writes a time: in microseconds since the year 2000.
 func sinceEpoch(at time.Time) int64 { return at.UnixMicro() - 946_684_800_000_000 }
 
-// pgTypes knows how Postgres writes what is more than bytes.
-var pgTypes = pgtype.NewMap()
+// pgTypes holds *pgtype.Map, which know how Postgres writes what is more than bytes. Each serves one writer at a time: a Map
+// remembers what it has met, without a lock.
+var pgTypes = sync.Pool{New: func() any { return pgtype.NewMap() }}
 
 // appendBinary appends what Convert gives, in Postgres's binary form; ok is false for null.
 func appendBinary(b []byte, as mappings.Type, value json.RawMessage) (_ []byte, ok bool) {
@@ -146,7 +148,9 @@ func appendBinary(b []byte, as mappings.Type, value json.RawMessage) (_ []byte, 
 			rich, oid = numeric(*text), pgtype.NumericOID
 		}
 	}
-	encoded, err := pgTypes.Encode(oid, pgtype.BinaryFormatCode, rich, b)
+	types := pgTypes.Get().(*pgtype.Map)
+	defer pgTypes.Put(types)
+	encoded, err := types.Encode(oid, pgtype.BinaryFormatCode, rich, b)
 	if err != nil || encoded == nil {
 		return b, false
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -63,12 +62,9 @@ func (p *program) commandsCommand() *cobra.Command {
 const mostListed = 200
 
 func (p *program) listCommands(ctx context.Context, names []string, asJSON bool) error {
-	var states []writeback.State
-	for _, name := range names {
-		if !slices.Contains(writeback.States, writeback.State(name)) {
-			return &exitError{exitUsage, fmt.Errorf("there is no state %q: there are pending, sending, done, refused and unknown", name)}
-		}
-		states = append(states, writeback.State(name))
+	states, err := chosen("state", names, writeback.States)
+	if err != nil {
+		return &exitError{exitUsage, err}
 	}
 	var config databaseConfig
 	pool, err := open(ctx, &config, "leadgrid-commands")

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -134,6 +135,19 @@ func oneID(whose string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// chosen gives what was named, if all of it is among what there is.
+func chosen[T ~string](what string, names []string, all []T) ([]T, error) {
+	var found []T
+	for _, name := range names {
+		i := slices.Index(all, T(name))
+		if i < 0 {
+			return nil, fmt.Errorf("there is no %s %q: choose from %v", what, name, all)
+		}
+		found = append(found, all[i])
+	}
+	return found, nil
 }
 
 // does makes a command of work, and marks its errors as ran.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,12 +43,8 @@ With --wait it works on the sweep itself, beside a running worker or without one
   130  interrupted; the sweep goes on where it was as soon as a worker runs`,
 		ValidArgs: sweep.ResourceNames,
 		Args: func(_ *cobra.Command, names []string) error {
-			for _, name := range names {
-				if !slices.Contains(sweep.ResourceNames, name) {
-					return fmt.Errorf("there is no resource %q: there are %s", name, strings.Join(sweep.ResourceNames, ", "))
-				}
-			}
-			return nil
+			_, err := chosen("resource", names, sweep.ResourceNames)
+			return err
 		},
 		RunE: does(func(ctx context.Context, args []string) error {
 			options.resources = args

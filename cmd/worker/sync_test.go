@@ -57,7 +57,7 @@ func TestSyncOfSomeResources(t *testing.T) {
 	w.Seed(small)
 	w.run(t, "sync", "--wait", "flows", "dossiers").want(t, 0, equal)
 	w.wantEqual(t, "flows", "stages", "dossiers")
-	w.run(t, "sync", "--wait", "folders").want(t, exitUsage, `there is no resource "folders": there are flows, dossiers,`)
+	w.run(t, "sync", "--wait", "folders").want(t, exitUsage, `there is no resource "folders": choose from [flows dossiers`)
 }
 
 // Whatever LeadGrid refuses ends at once, with a code of its own, and is over as soon as LeadGrid takes it back.

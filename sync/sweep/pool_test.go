@@ -80,11 +80,11 @@ func TestPromise6_PoolIsClearedThoughAGetOvertakes(t *testing.T) {
 		}
 		got.done, got.err = w.clearPool(t.Context(), s)
 	}
-	var left *string
-	if err := pool.QueryRow(t.Context(), `SELECT pool FROM contacts WHERE id = 'c'`).Scan(&left); err != nil {
+	var left string
+	if err := pool.QueryRow(t.Context(), `SELECT coalesce(pool, 'none') FROM contacts WHERE id = 'c'`).Scan(&left); err != nil {
 		t.Fatal(err)
 	}
-	if !got.done || left != nil {
-		t.Errorf("ended: %v, with the contact in pool %v", got.done, left)
+	if !got.done || left != "none" {
+		t.Errorf("ended: %v, with the contact in pool %s", got.done, left)
 	}
 }
